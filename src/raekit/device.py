@@ -1,0 +1,48 @@
+"""Which device and arithmetic a run uses when the recipe leaves the choice open.
+
+In: ``"auto"`` or a name. Out: a ``torch.device``, and the autocast context of a precision. Weights stay fp32; bf16 is
+the arithmetic of matrix products only (norms, softmax, time embedding and losses stay fp32).
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+
+from raekit.errors import UserError
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """``auto`` is CUDA when there is one, else the CPU.
+
+    Raises:
+        UserError: a device that this machine has not.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise UserError(f"device {name!r}: not usable on this machine; write auto, cpu or a device that torch sees") from None
+    return device
+
+
+def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+    """``auto`` is bf16 where the hardware multiplies it faster than fp32: CUDA from Ampere on, CPUs with AMX."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    return "bf16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """The autocast context of a precision; nothing for fp32."""
+    if pick_precision(precision, device) == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
