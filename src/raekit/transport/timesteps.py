@@ -1,0 +1,102 @@
+"""Which times: the dimension shift, the times to train at, the grids to sample on.
+
+In: latent dimension, uniform draws, numbers of steps. Out: times in [0, 1] (0 data, 1 noise). Everything is a pure
+function of its arguments, so that training can seed the draws of each sample.
+
+**Shift.** More latent dimensions hide less under the same noise, so times move towards noise by
+``t' = a t / (1 + (a - 1) t)``, ``a = sqrt(dim / 4096)``, in training and in sampling alike (RAE section 4.2, Scale-RAE
+section 3.2; it is the largest single gain of both papers).
+
+**Published.** Names with ``published``, and the laws that begin with ``rae_``, repeat the released code exactly, quirks
+included; use them to compare with released weights. The others are what one would write afresh.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+BASE_DIM = 4096
+"""Latent dimension at which no shift is needed, ``n`` of the papers."""
+
+RAE_LARGEST_T = 0.999
+"""RAE's training times and its sampling grid span [0, 0.999] and [0.001, 1] before the shift."""
+
+TimeLaw = Callable[[Tensor], Tensor]
+"""Uniform draws ``[B]`` in [0, 1) to unshifted times ``[B]``; a row of the ``timesteps`` registry."""
+
+
+def time_shift(dim: int, base: int = BASE_DIM) -> float:
+    """The shift factor ``a = sqrt(dim / base)`` of a latent with ``dim = C * h * w`` numbers."""
+    return math.sqrt(dim / base)
+
+
+def shift_times(t: Tensor, factor: float) -> Tensor:
+    """``a t / (1 + (a - 1) t)``: fixes 0 and 1, and moves times towards noise for ``a > 1``."""
+    return factor * t / (1 + (factor - 1) * t)
+
+
+def uniform(draws: Tensor) -> Tensor:
+    """All times alike."""
+    return draws
+
+
+def logit_normal(draws: Tensor) -> Tensor:
+    """``sigmoid(N(0, 1))``, as Scale-RAE trains; draws are uniform."""
+    return sigmoid_of_normal(normal_quantile(draws)).to(draws.dtype)
+
+
+def rae_uniform(draws: Tensor) -> Tensor:
+    """Uniform on [0, 0.999], as released by RAE."""
+    return draws * RAE_LARGEST_T
+
+
+def rae_logit_normal(draws: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """``sigmoid(N(mean, std^2))`` truncated to [0, 0.999] through the inverse distribution, as released by RAE."""
+    bound = torch.tensor((math.log(RAE_LARGEST_T / (1 - RAE_LARGEST_T)) - mean) / std, dtype=torch.float64)
+    normal = normal_quantile(draws.double() * torch.special.ndtr(bound))
+    return sigmoid_of_normal(normal, mean, std).clamp(0, RAE_LARGEST_T).to(draws.dtype)
+
+
+def sigmoid_of_normal(normal: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """Logit-normal times from standard normal draws: ``sigmoid(mean + std * normal)``."""
+    return (mean + std * normal).sigmoid()
+
+
+def normal_quantile(probability: Tensor) -> Tensor:
+    """The standard normal value below which a fraction ``probability`` lies, in float64."""
+    quantile: Tensor = torch.special.ndtri(probability.double())
+    return quantile
+
+
+def linear_grid(num_steps: int, factor: float = 1.0) -> Tensor:
+    """``num_steps + 1`` times from exactly 1 to exactly 0, evenly spaced before the shift: ``num_steps`` steps.
+
+    Args:
+        num_steps: number of steps, at least 1.
+        factor: the time shift ``a``.
+
+    Returns:
+        ``[num_steps + 1]`` float64, strictly decreasing.
+    """
+    return shift_times(torch.linspace(1, 0, num_steps + 1, dtype=torch.float64), factor)
+
+
+def rae_published_grid(num_steps: int, factor: float = 1.0) -> Tensor:
+    """RAE's grid: ``num_steps`` *points*, so one step fewer, from 1 to ``shift(0.001)``; it never reaches data.
+
+    With 50 "steps" the model runs 49 times and the last state still holds 0.7 % noise at ``a = 6.93``.
+    """
+    return shift_times(1 - torch.linspace(0, RAE_LARGEST_T, num_steps, dtype=torch.float64), factor)
+
+
+def scale_rae_published_grid(num_steps: int, factor: float = 1.0) -> Tensor:
+    """Scale-RAE's grid: ``num_steps`` points out of 1000 (``k / 1000``), shifted, from 1 to ``shift(0.001)``.
+
+    The released sampler does not walk it from end to end: see :func:`raekit.samplers.ode.scale_rae_published`.
+    """
+    indices = torch.arange(num_steps, dtype=torch.float64) * (999 / (num_steps - 1))
+    return shift_times((indices.round() + 1) / 1000, factor).flip(0)

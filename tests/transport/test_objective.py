@@ -1,0 +1,83 @@
+"""The loss is what the formula says, is zero for a perfect model, and reads outputs as velocities."""
+
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from raekit.transport import TIMESTEPS
+from raekit.transport.objective import FlowMatching
+from raekit.transport.path import path_sample
+
+DIM = 2 * 3 * 3
+
+
+@pytest.fixture
+def batch() -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    return torch.randn(5, 2, 3, 3), torch.linspace(0.01, 0.99, 5), torch.randn(5, 2, 3, 3)
+
+
+def objective(**settings: object) -> FlowMatching:
+    return FlowMatching(FlowMatching.Config(**settings), latent_dim=DIM)
+
+
+def test_velocity_loss_is_the_mean_square_per_sample(batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    z, t, eps = batch
+    output = torch.randn_like(z)
+    loss = objective().loss(lambda z_t, t, cond: output, z, None, t, eps)
+    torch.testing.assert_close(loss, (output - (eps - z)).square().mean((1, 2, 3)))
+
+
+def test_x_loss_is_the_velocity_loss_above_the_floor(batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    z, t, eps = batch
+    x = torch.randn_like(z)
+    loss = objective(prediction="x", t_eps=0.05).loss(lambda z_t, t, cond: x, z, None, t, eps)
+    z_t, velocity, _ = path_sample(z, eps, t)
+    expected = ((z_t - x) / t.view(-1, 1, 1, 1) - velocity).square().mean((1, 2, 3))
+    torch.testing.assert_close(loss[1:], expected[1:], rtol=1e-4, atol=1e-5)
+    assert loss[0] < expected[0]  # t = 0.01 lies below the floor
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "x"])
+def test_a_perfect_model_has_no_loss_at_any_time(prediction: str, batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    z, t, eps = batch
+    perfect = {"velocity": eps - z, "x": z}[prediction]
+    loss = objective(prediction=prediction).loss(lambda z_t, t, cond: perfect, z, None, t, eps)
+    torch.testing.assert_close(loss, torch.zeros(5), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "x"])
+def test_velocity_reads_a_perfect_output(prediction: str, batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    z, t, eps = batch
+    point = path_sample(z, eps, t)
+    perfect = {"velocity": eps - z, "x": z}[prediction]
+    velocity = objective(prediction=prediction).velocity_of(lambda z_t, t, cond: perfect)(point.z_t, t, None)
+    torch.testing.assert_close(velocity, point.velocity, rtol=1e-3, atol=1e-4)
+
+
+def test_loss_of_half_precision_latents_is_float32(batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    z, t, eps = batch
+    loss = objective().loss(lambda z_t, t, cond: z_t.bfloat16(), z.bfloat16(), None, t, eps.bfloat16())
+    assert loss.dtype == torch.float32
+
+
+def test_shift_follows_from_the_latent_dimension_unless_it_is_given() -> None:
+    assert objective().time_shift == pytest.approx((DIM / 4096) ** 0.5)
+    assert objective(base_dim=DIM).time_shift == 1
+    assert objective(time_shift=3.0).time_shift == 3
+
+
+def test_sample_t_applies_law_then_shift() -> None:
+    flow = objective(timesteps="uniform", time_shift=2.0)
+    torch.testing.assert_close(flow.sample_t(torch.tensor([0.0, 0.5])), torch.tensor([0.0, 2 / 3]))
+
+
+def test_normal_draws_are_refused() -> None:
+    with pytest.raises(ValueError, match="uniform draws"):
+        objective().sample_t(torch.tensor([0.5, -1.3]))
+
+
+def test_config_names_every_registered_law() -> None:
+    assert set(get_args(FlowMatching.Config.model_fields["timesteps"].annotation)) == set(TIMESTEPS)
