@@ -1,0 +1,199 @@
+"""The representation autoencoder: a frozen encoder, latent statistics and a trained decoder as one latent space.
+
+In: image ``[B,3,H,W]`` in [0,1]. Out: latent ``[B,C,h,w]`` of zero mean and unit variance, and back to an image. Only
+the decoder is trained; noise enters between encoder and decoder, and only in stage 1 (RAE, sections 3 and 4.3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from raekit import config
+from raekit.autoencoder import artefact
+from raekit.autoencoder.decoder import ViTDecoder
+from raekit.autoencoder.latent import LatentStatistics, NoiseLaw, StreamingStatistics, to_grid, to_tokens
+from raekit.checkpoint import load_strict
+from raekit.config import component
+from raekit.encoders import ENCODERS
+from raekit.encoders.base import EncoderConfig, RepresentationEncoder
+from raekit.errors import UserError
+
+if TYPE_CHECKING:
+    EncoderChoice = EncoderConfig
+else:
+    EncoderChoice = component(ENCODERS)
+
+
+class RAE(nn.Module):
+    """A latent space; see the module's docstring.
+
+    Args:
+        config: what it is made of.
+        encoder: an encoder that is already loaded; built from the config otherwise.
+        decoder: a decoder; a fresh one otherwise.
+        statistics: of the raw latents; identity until :meth:`fit_statistics` otherwise.
+    """
+
+    class Config(config.Config):
+        """A latent space as a recipe states it."""
+
+        name: Literal["rae"] = "rae"
+        encoder: EncoderChoice
+        """The frozen encoder."""
+        decoder: ViTDecoder.Config = ViTDecoder.Config()
+        """The trained decoder."""
+        tau: float = Field(default=0.8, ge=0)
+        """Largest noise level of stage 1 (paper: tau), in units of the encoder's tokens; 0 turns noise off."""
+        noise_law: NoiseLaw = "uniform"
+        """How a sample's noise level follows from ``tau``: ``uniform`` (published code) or ``half_normal`` (paper)."""
+        statistics: Literal["per_position", "per_channel", "none"] = "per_position"
+        """Form of the latent normalisation."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        encoder: RepresentationEncoder | None = None,
+        decoder: ViTDecoder | None = None,
+        statistics: LatentStatistics | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder: RepresentationEncoder = encoder or ENCODERS.build(config.encoder)
+        self.config = config.model_copy(update={"encoder": self.encoder.config})
+        self.decoder = decoder or ViTDecoder(config.decoder, self.encoder.width, self.encoder.grid)
+        self.statistics = statistics or LatentStatistics.identity(self.encoder.width)
+        self.checksum = ""
+        """Checksum of the artefact this latent space was saved to or loaded from; empty before the first save."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(C, h, w)`` of a latent."""
+        return (self.encoder.width, self.encoder.grid, self.encoder.grid)
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a latent, ``C h w``; the noise schedule's shift follows from it."""
+        return math.prod(self.shape)
+
+    @property
+    def output_size(self) -> int:
+        """Side of a decoded image, pixels; it may differ from the encoder's input size."""
+        return self.decoder.output_size
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Latent ``[B,C,h,w]``, normalised; images of another size are resized by the encoder."""
+        return self.statistics.normalise(to_grid(self.encode_tokens(image)))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Image ``[B,3,S,S]``, nominally in [0,1] but not clamped."""
+        return self.decode_tokens(to_tokens(self.statistics.denormalise(latent)))
+
+    def encode_tokens(self, image: Tensor) -> Tensor:
+        """Raw tokens ``[B,N,C]``, as the decoder takes them and stage 1 adds noise to them."""
+        tokens: Tensor = self.encoder(image)
+        return tokens
+
+    def decode_tokens(self, tokens: Tensor) -> Tensor:
+        """Image ``[B,3,S,S]`` of raw tokens, brought from the encoder's pixel scale to [0,1]."""
+        pixels: Tensor = self.decoder(tokens)
+        return pixels * self.encoder.image_std + self.encoder.image_mean
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Reconstruction ``[B,3,S,S]``, without noise."""
+        return self.decode(self.encode(image))
+
+    @torch.no_grad()
+    def fit_statistics(self, images: Iterable[Tensor]) -> None:
+        """Set the statistics from one pass over batches of images ``[B,3,H,W]``, in the form the config names."""
+        if self.config.statistics == "none":
+            return
+        stream = StreamingStatistics()
+        for image in images:
+            stream.update(to_grid(self.encode_tokens(image)))
+        self.statistics = stream.finish(self.config.statistics)
+
+    def save(
+        self, directory: Path, dtype: torch.dtype = torch.float32, decoder: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Write the artefact: everything but the encoder's weights, which it names by their digest.
+
+        Args:
+            directory: replaced as a whole, or left as it was.
+            dtype: of the stored decoder weights (the statistics stay float32).
+            decoder: weights to store in place of the module's own, such as their moving average.
+
+        Raises:
+            UserError: the disk is full or the place is not writable.
+        """
+        weights = self.decoder.state_dict() if decoder is None else decoder
+        tensors = {f"decoder.{key}": value.to(dtype) for key, value in weights.items()}
+        tensors |= {f"statistics.{key}": value for key, value in self.statistics.state_dict().items()}
+        self.checksum = artefact.write(Path(directory), self._identity(dtype), tensors)
+
+    @classmethod
+    def load(
+        cls, directory: Path, device: str | torch.device = "cpu", encoder: RepresentationEncoder | None = None
+    ) -> RAE:
+        """The latent space of an artefact.
+
+        Args:
+            directory: what :meth:`save` wrote.
+            device: where to put it.
+            encoder: an encoder that is already loaded, if the stored path of its weights is not valid here.
+
+        Raises:
+            UserError: a damaged artefact, or an encoder other than the one it was made with.
+        """
+        identity, tensors = artefact.read(Path(directory))
+        settings = cls.Config.model_validate(identity["config"])
+        if encoder is None:
+            encoder = ENCODERS.build(settings.encoder)
+        _check_encoder(identity["encoder"], _encoder_identity(encoder), directory)
+        groups = {
+            group: {k.removeprefix(group): v for k, v in tensors.items() if k.startswith(group)}
+            for group in ("decoder.", "statistics.")
+        }
+        statistics = LatentStatistics(**groups["statistics."], eps=identity["latent"]["eps"])
+        model = cls(settings, encoder=encoder, statistics=statistics)
+        load_strict(model.decoder, groups["decoder."], f"autoencoder {str(directory)!r}")
+        model.checksum = identity["checksum"]
+        return model.to(device)
+
+    def _identity(self, dtype: torch.dtype) -> dict[str, Any]:
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "encoder": _encoder_identity(self.encoder),
+            "latent": {"shape": list(self.shape), "form": self.statistics.form, "eps": self.statistics.eps},
+            "image": {"size": self.output_size, "range": [0, 1]},
+            "dtype": str(dtype).removeprefix("torch."),
+        }
+
+
+def _encoder_identity(encoder: RepresentationEncoder) -> dict[str, Any]:
+    """The weights and every setting that changes the tokens."""
+    settings = {"input_size": encoder.input_size, "resize": encoder.config.resize, "norm": encoder.config.norm}
+    return {**encoder.fingerprint(), **settings}
+
+
+def _check_encoder(stored: Mapping[str, Any], found: Mapping[str, Any], directory: Path) -> None:
+    """Raise a :class:`UserError` that names both encoders if they would give other tokens."""
+    decisive = ("sha256", "input_size", "resize", "norm")
+    if all(stored[key] == found[key] for key in decisive):
+        return
+
+    def describe(encoder: Mapping[str, Any]) -> str:
+        source = "@".join(filter(None, (encoder["source"], encoder["revision"])))
+        settings = f"{encoder['input_size']} px, resize {encoder['resize']}, norm {encoder['norm']}"
+        return f"{encoder['name']} {source} (sha256 {encoder['sha256'][:12]}, {settings})"
+
+    raise UserError(
+        f"autoencoder {str(directory)!r}: made with encoder {describe(stored)}, found {describe(found)}; "
+        "give the encoder it was made with"
+    )

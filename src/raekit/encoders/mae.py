@@ -1,0 +1,50 @@
+"""Masked autoencoder (MAE), unmasked: the encoder of RAE with the best reconstruction.
+
+In: image ``[B,3,H,W]`` in [0,1]. Out: all patch tokens in raster order, without the class token. Nothing is masked, and
+the network's shuffle is given an order that it keeps (RAE, section 3.1).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import ViTMAEConfig, ViTMAEModel
+
+from raekit.encoders import source
+from raekit.encoders.base import EncoderConfig, RepresentationEncoder
+
+
+class MAE(RepresentationEncoder):
+    """The encoder half of a masked autoencoder."""
+
+    UNUSED_WEIGHTS = ("decoder", "mask_token")
+
+    class Config(EncoderConfig):
+        """Which MAE, and how images enter it."""
+
+        name: Literal["mae"] = "mae"
+        size: Literal["base", "large", "huge"] = "base"
+        """Published size: 768, 1024 (patch 16) or 1280 (patch 14) wide."""
+        input_size: int | None = 256
+        """Side, pixels; RAE uses 256 although MAE was trained at 224."""
+
+        @property
+        def hub_id(self) -> str:
+            """Hub id of ``size``."""
+            return f"facebook/vit-mae-{self.size}"
+
+    config: Config
+
+    def load_backbone(self) -> Any:
+        """The encoder, with masking off."""
+        settings = source.load_config(ViTMAEConfig, self.source, self.config.revision, mask_ratio=0.0)
+        return source.load_model(ViTMAEModel, self.source, settings, self.config.revision, self.UNUSED_WEIGHTS)
+
+    def hidden(self, pixels: Tensor) -> Tensor:
+        """Patch tokens, all but the class token; the position table is interpolated to the input size."""
+        # The network sorts its patches by this "noise" even when it masks none; in float32 the ranks stay distinct.
+        ranks = torch.arange(self.grid**2, device=pixels.device, dtype=torch.float32).expand(len(pixels), -1)
+        tokens: Tensor = self.backbone(pixels, noise=ranks, interpolate_pos_encoding=True).last_hidden_state
+        return tokens[:, 1:]

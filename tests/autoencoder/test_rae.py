@@ -1,0 +1,145 @@
+"""The latent space as one object: encode, decode, save, load, and the refusal of another encoder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny_encoders
+from raekit.autoencoder import AUTOENCODERS
+from raekit.autoencoder.rae import RAE
+from raekit.encoders import source
+from raekit.errors import UserError
+
+DECODER = {"size": "nano", "width": 16, "depth": 1, "heads": 2, "mlp_width": 24, "patch_size": 10}
+
+
+def config(encoder: Path, **options: object) -> RAE.Config:
+    recipe = {"encoder": {"name": "siglip2", "path": str(encoder)}, "decoder": DECODER}
+    return RAE.Config.model_validate(recipe | options)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_encoders.save("siglip2", tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture
+def rae(encoder: Path) -> RAE:
+    torch.manual_seed(0)
+    rae = RAE(config(encoder))
+    rae.fit_statistics(torch.rand(12, 3, 32, 32).split([5, 7]))
+    return rae
+
+
+def test_shapes_follow_from_the_parts(rae: RAE) -> None:
+    image = torch.rand(2, 3, 50, 40)
+    latent = rae.encode(image)
+    assert latent.shape == (2, *rae.shape) and rae.shape == (32, 4, 4) and rae.dim == 512
+    assert rae.decode(latent).shape == (2, 3, 40, 40) and rae.output_size == 40
+
+
+def test_is_built_from_its_registry(encoder: Path) -> None:
+    assert isinstance(AUTOENCODERS.build(config(encoder)), RAE)
+
+
+def test_decoder_sees_raw_tokens_whatever_the_statistics(rae: RAE) -> None:
+    image = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(rae(image), rae.decode_tokens(rae.encode_tokens(image)))
+
+
+def test_decoded_pixels_are_in_the_encoders_scale(rae: RAE) -> None:
+    tokens = torch.randn(1, 16, 32)
+    torch.testing.assert_close(rae.decode_tokens(tokens), rae.decoder(tokens) * 0.5 + 0.5)
+
+
+def test_latents_of_the_fitted_images_are_standard(encoder: Path) -> None:
+    rae, images = RAE(config(encoder, statistics="per_channel")), torch.rand(16, 3, 32, 32)
+    rae.fit_statistics(images.split(3))
+    latent = rae.encode(images)
+    torch.testing.assert_close(latent.mean((0, 2, 3)), torch.zeros(32), atol=1e-4, rtol=0)
+    torch.testing.assert_close(latent.var((0, 2, 3), correction=0), torch.ones(32), atol=1e-3, rtol=0)
+
+
+def test_statistics_none_keeps_raw_tokens(encoder: Path) -> None:
+    rae, image = RAE(config(encoder, statistics="none")), torch.rand(1, 3, 32, 32)
+    rae.fit_statistics([image])
+    assert torch.equal(rae.encode(image).flatten(2).transpose(1, 2), rae.encode_tokens(image))
+
+
+def test_only_the_decoder_is_trained(rae: RAE) -> None:
+    rae.train()
+    assert rae.decoder.training and not rae.encoder.training
+    assert {name.split(".")[0] for name, p in rae.named_parameters() if p.requires_grad} == {"decoder"}
+    rae(torch.rand(1, 3, 32, 32)).sum().backward()
+    assert rae.decoder.last_layer.grad is not None
+
+
+def test_round_trip_is_bit_exact(rae: RAE, tmp_path: Path) -> None:
+    image = torch.rand(1, 3, 32, 32)
+    rae.save(tmp_path / "a")
+    loaded = RAE.load(tmp_path / "a")
+    assert torch.equal(loaded.encode(image), rae.encode(image)) and torch.equal(loaded(image), rae(image))
+    assert loaded.config == rae.config and loaded.checksum == rae.checksum != ""
+    loaded.save(tmp_path / "b")
+    assert loaded.checksum == rae.checksum
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_artefact_states_what_the_latent_space_is(rae: RAE, tmp_path: Path) -> None:
+    rae.save(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    assert content["encoder"] == rae.encoder.fingerprint() | {"input_size": 32, "resize": "bicubic", "norm": "affine_free"}
+    assert content["latent"] == {"shape": [32, 4, 4], "form": "per_position", "eps": 1e-5}
+    assert content["image"] == {"size": 40, "range": [0, 1]}
+    assert content["config"]["tau"] == 0.8 and content["config"]["noise_law"] == "uniform"
+
+
+def test_half_size_for_shipping(rae: RAE, tmp_path: Path) -> None:
+    rae.save(tmp_path / "full")
+    rae.save(tmp_path / "half", dtype=torch.bfloat16)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.7 * sizes[0]
+    loaded = RAE.load(tmp_path / "half")
+    assert loaded.decoder.last_layer.dtype == torch.float32
+    assert torch.equal(loaded.decoder.last_layer, rae.decoder.last_layer.bfloat16().float())
+    assert torch.equal(loaded.statistics.mean, rae.statistics.mean)
+
+
+def test_averaged_weights_can_be_stored_instead(rae: RAE, tmp_path: Path) -> None:
+    averaged = {key: value * 0 for key, value in rae.decoder.state_dict().items()}
+    rae.save(tmp_path, decoder=averaged)
+    assert not RAE.load(tmp_path).decoder.last_layer.any() and rae.decoder.last_layer.any()
+
+
+def test_another_encoder_is_refused_by_both_names(rae: RAE, encoder: Path, tmp_path: Path) -> None:
+    rae.save(tmp_path / "a")
+    other = tiny_encoders.build("siglip2", tmp_path / "other", seed=1)
+    with pytest.raises(UserError, match=f"made with encoder siglip2 {encoder} .*found siglip2 {tmp_path / 'other'} "):
+        RAE.load(tmp_path / "a", encoder=other)
+
+
+def test_another_preparation_of_images_is_refused(rae: RAE, encoder: Path, tmp_path: Path) -> None:
+    rae.save(tmp_path / "a")
+    changed = tiny_encoders.build("siglip2", tmp_path / "same", norm="affine")
+    with pytest.raises(UserError, match="norm affine_free.*found.*norm affine"):
+        RAE.load(tmp_path / "a", encoder=changed)
+
+
+def test_encoder_may_move(rae: RAE, encoder: Path, tmp_path: Path) -> None:
+    rae.save(tmp_path / "a")
+    moved = tiny_encoders.build("siglip2", tmp_path / "moved")
+    image = torch.rand(1, 3, 32, 32)
+    assert torch.equal(RAE.load(tmp_path / "a", encoder=moved).encode(image), rae.encode(image))
+
+
+def test_encoder_inside_the_package(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(encoder, tmp_path / "package/models/tiny/encoder")
+    monkeypatch.setattr(source.resources, "files", lambda _: tmp_path / "package")
+    RAE(config(Path("models/tiny/encoder"))).save(tmp_path / "a")
+    assert RAE.load(tmp_path / "a").encoder.fingerprint()["source"] == "models/tiny/encoder"
