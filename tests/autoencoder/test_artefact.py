@@ -56,7 +56,7 @@ def test_truncated_weights_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [(None, "no config.json"), ("{", "no config.json"), ("[]", "not of a raekit autoencoder"), ("{}", "not of a raekit")],
+    [(None, "no config.json"), ("{", "no config.json"), ("[]", "not of a raekit"), ("{}", "not of a raekit")],
 )
 def test_other_directories_are_refused(tmp_path: Path, text: str | None, complaint: str) -> None:
     if text is not None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import tiny_encoders
-from raekit.autoencoder import AUTOENCODERS
+from raekit.autoencoder import AUTOENCODERS, artefact
 from raekit.autoencoder.rae import RAE
 from raekit.encoders import source
 from raekit.errors import UserError
@@ -94,7 +94,8 @@ def test_round_trip_is_bit_exact(rae: RAE, tmp_path: Path) -> None:
 def test_artefact_states_what_the_latent_space_is(rae: RAE, tmp_path: Path) -> None:
     rae.save(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text())
-    assert content["encoder"] == rae.encoder.fingerprint() | {"input_size": 32, "resize": "bicubic", "norm": "affine_free"}
+    settings = {"input_size": 32, "resize": "bicubic", "norm": "affine_free"}
+    assert content["encoder"] == rae.encoder.fingerprint() | settings
     assert content["latent"] == {"shape": [32, 4, 4], "form": "per_position", "eps": 1e-5}
     assert content["image"] == {"size": 40, "range": [0, 1]}
     assert content["config"]["tau"] == 0.8 and content["config"]["noise_law"] == "uniform"
@@ -129,6 +130,16 @@ def test_another_preparation_of_images_is_refused(rae: RAE, encoder: Path, tmp_p
     changed = tiny_encoders.build("siglip2", tmp_path / "same", norm="affine")
     with pytest.raises(UserError, match="norm affine_free.*found.*norm affine"):
         RAE.load(tmp_path / "a", encoder=changed)
+
+
+def test_settings_of_another_release_are_refused(rae: RAE, tmp_path: Path) -> None:
+    rae.save(tmp_path / "a")
+    identity, tensors = artefact.read(tmp_path / "a")
+    del identity["checksum"]
+    identity["config"]["decoder"]["rope"] = True
+    artefact.write(tmp_path / "a", identity, tensors)
+    with pytest.raises(UserError, match=f"{tmp_path / 'a'}.*decoder.rope: unknown key"):
+        RAE.load(tmp_path / "a")
 
 
 def test_encoder_may_move(rae: RAE, encoder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import Dinov2Model, Dinov2WithRegistersModel
 
 import tiny_encoders
 from raekit.encoders.dinov2 import DINOv2
@@ -15,7 +16,7 @@ from raekit.encoders.dinov2 import DINOv2
 def test_drops_class_token_and_registers(tmp_path: Path, has_registers: bool, num_prefix: int) -> None:
     kind = "dinov2" if has_registers else "webssl"
     directory = tiny_encoders.save(kind, tmp_path)
-    oracle = (tiny_encoders.dinov2_with_registers if has_registers else tiny_encoders.dinov2)().from_pretrained(tmp_path)
+    oracle = (Dinov2WithRegistersModel if has_registers else Dinov2Model).from_pretrained(tmp_path)
     encoder = DINOv2(DINOv2.Config(path=str(directory), input_size=56, has_registers=has_registers, norm="affine"))
     pixels = torch.randn(2, 3, 56, 56)
     expected = oracle.eval()(pixels).last_hidden_state[:, num_prefix:]

@@ -1,0 +1,51 @@
+"""raekit: train and run image generators in the latent space of Representation Autoencoders.
+
+The front door. Three classes and one function are all that using a model takes; each is imported on first use, so that
+``import raekit`` is instant::
+
+    import raekit
+
+    model = raekit.load()                                # the bundled nano model
+    image = model("a red apple", seed=7)[0]              # a PIL image
+    latent = raekit.RAE.load("runs/rae").encode(pixels)  # the latent space by itself
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raekit.autoencoder.rae import RAE
+    from raekit.generate import ClassToImage, TextToImage
+
+__version__ = "0.1.0"
+__all__ = ["RAE", "ClassToImage", "TextToImage", "__version__", "load"]
+
+_HOMES = {"RAE": "raekit.autoencoder.rae", "TextToImage": "raekit.generate", "ClassToImage": "raekit.generate"}
+
+
+def load(model: str | Path | None = None, device: str = "auto") -> TextToImage | ClassToImage:
+    """A generator, ready to draw.
+
+    Args:
+        model: a generator's directory; by default the nano model that ships with the package.
+        device: ``auto`` (CUDA when there is one), ``cpu``, ``cuda`` ...
+
+    Raises:
+        UserError: no generator there; the sentence names the path and the fix.
+    """
+    from raekit.generate import load_generator
+
+    return load_generator(model, device=device)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'raekit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,97 @@
+"""``raekit VERB``: the table of verbs, and what becomes of mistakes.
+
+In: ``sys.argv``. Out: an exit code. 0 is success; 2 is a mistake the user can mend, told in one sentence (a
+:class:`~raekit.errors.UserError`, an unknown option, a full disk); 130 is Ctrl-C. Every other exception is a bug of
+ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import raekit
+from raekit.cli import later
+from raekit.cli.convert import convert
+from raekit.cli.doctor import doctor
+from raekit.cli.evaluate import evaluate
+from raekit.cli.explain import explain
+from raekit.cli.generate import generate
+from raekit.cli.list import list_parts
+from raekit.cli.prepare import prepare
+from raekit.cli.reconstruct import reconstruct
+from raekit.cli.train import train
+from raekit.errors import UserError
+
+LOOK, MAKE, USE = "Look around", "Make a model", "Use a model"
+
+VERBS: tuple[tuple[str, Callable[..., Any], str], ...] = (
+    ("list", list_parts, LOOK),
+    ("explain", explain, LOOK),
+    ("doctor", doctor, LOOK),
+    ("prepare", prepare, MAKE),
+    ("train", train, MAKE),
+    ("reconstruct", reconstruct, USE),
+    ("generate", generate, USE),
+    ("understand", later.understand, USE),
+    ("evaluate", evaluate, USE),
+    ("convert", convert, MAKE),
+    ("bench", later.bench, LOOK),
+    ("study", later.study, LOOK),
+    ("serve", later.serve, USE),
+)
+"""Each verb, the function behind it, and the heading it stands under in ``raekit --help``."""
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+app = typer.Typer(
+    name="raekit",
+    help="Train and run image generators in the latent space of Representation Autoencoders.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"raekit {raekit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Options that stand before the verb."""
+
+
+for _name, _function, _heading in VERBS:
+    app.command(_name, rich_help_panel=_heading, **later.settings(_function))(_function)
+
+
+def main() -> None:
+    """Run the verb that ``sys.argv`` names and leave with its exit code."""
+    try:
+        app()
+    except UserError as error:
+        _leave(str(error))
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        where = f" while writing {error.filename!r}" if error.filename else ""
+        _leave(f"the disk is full{where}; free some space, or name another place for the output")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _leave(sentence: str) -> NoReturn:
+    typer.secho("error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
+    typer.echo(sentence, err=True)
+    sys.exit(2)

@@ -1,0 +1,30 @@
+"""``raekit explain RECIPE``: what a recipe comes to, before a GPU is asked for it.
+
+In: a recipe and overrides. Out: the resolved YAML with every default written out, then what the code derives from it
+(latent shape, parameter counts, time shift ...). No weights are loaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raekit.cli.report import print_rows
+
+
+def explain(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/nano/generator.yaml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. optim.lr=1e-4.")
+    ] = None,
+) -> None:
+    """Show a recipe with every default written out, and what the code derives from it."""
+    from raekit.config import dump_yaml
+    from raekit.training.recipe import load_recipe
+
+    resolved = load_recipe(recipe, overrides or [])
+    typer.echo(dump_yaml(resolved).rstrip())
+    typer.echo()
+    print_rows("derived", resolved.describe())

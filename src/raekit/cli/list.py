@@ -1,0 +1,67 @@
+"""``raekit list``: every part a recipe can name, and the recipes at hand.
+
+In: a kind (``encoders``, ``samplers``, ``recipes`` ...) or nothing. Out: one line per name, the first line of its own
+documentation. The lines come from the registries, so a new part appears here without a change.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import raekit
+from raekit.cli.report import print_rows
+from raekit.errors import UserError
+from raekit.registry import REGISTRIES, Registry, nearest_hint
+
+RECIPES = "recipes"
+
+
+def list_parts(
+    kind: Annotated[str | None, typer.Argument(help="One kind only, e.g. encoders, samplers or recipes.")] = None,
+) -> None:
+    """List the parts a recipe can name, and the recipes at hand."""
+    registries = load_registries()
+    if kind is not None and kind not in [*registries, RECIPES]:
+        raise UserError(f"list: unknown kind {kind!r}; {nearest_hint(kind, [*registries, RECIPES])}")
+    for name, registry in registries.items():
+        if kind in (None, name):
+            print_rows(name, [(row, describe(registry, row)) for row in registry])
+    if kind in (None, RECIPES):
+        print_rows(RECIPES, [(str(path), headline(path)) for path in find_recipes()])
+
+
+def load_registries() -> dict[str, Registry]:
+    """Every registry by its kind, in the order of the package's folders; the parts themselves are not imported."""
+    for module in pkgutil.walk_packages(raekit.__path__, "raekit."):
+        if module.ispkg:
+            importlib.import_module(module.name)
+    return dict(sorted(REGISTRIES.items()))
+
+
+def describe(registry: Registry, name: str) -> str:
+    """The first line of a part's documentation, or the missing optional dependency that keeps it from loading."""
+    try:
+        part = registry[name]
+    except ImportError as error:
+        return f"(cannot be loaded here: {error})"
+    return (inspect.getdoc(part) or "").partition("\n")[0]
+
+
+def find_recipes() -> list[Path]:
+    """The YAML files below ``recipes/`` in the current directory, else below the one of raekit's own checkout."""
+    own = Path(raekit.__file__).parents[2] / RECIPES
+    folder = next((place for place in (Path(RECIPES), own) if place.is_dir()), None)
+    return sorted(folder.rglob("*.yaml")) if folder else []
+
+
+def headline(recipe: Path) -> str:
+    """The first comment of a recipe, which says what it is for."""
+    with recipe.open(encoding="utf-8") as file:
+        first = file.readline().strip()
+    return first.lstrip("# ") if first.startswith("#") else ""

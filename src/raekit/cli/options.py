@@ -1,0 +1,41 @@
+"""Command-line options out of a component's settings, so that names, ranges and help are written once.
+
+In: a :class:`~raekit.config.Config` class. Out: a verb with one option per field, its help the field's docstring.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from raekit.config import Config
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+def options_of(settings: type[Config], **flags: str) -> Callable[[Verb], Verb]:
+    """A decorator that gives a verb an option for each field of ``settings``.
+
+    The verb receives them as ``**keywords``; an option that was not typed is None, whatever the field's default.
+
+    Args:
+        settings: whose fields become options.
+        **flags: the option's name where it is not ``--`` and the field's name.
+    """
+
+    def extend(verb: Verb) -> Verb:
+        signature = inspect.signature(verb, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        added = []
+        for name, field in settings.model_fields.items():
+            flag = flags.get(name, "--" + name.replace("_", "-"))
+            option = typer.Option(flag, help=field.description, show_default="the model's own")
+            annotation = Annotated[field.annotation | None, option]  # type: ignore[name-defined]
+            added.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+        verb.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+        return verb
+
+    return extend

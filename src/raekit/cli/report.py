@@ -1,0 +1,22 @@
+"""How verbs print: aligned rows of plain text that stay readable in a pipe, a log and a narrow terminal.
+
+In: titles and (label, value) rows. Out: text on standard output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import typer
+
+
+def print_rows(title: str, rows: Iterable[tuple[str, object]]) -> None:
+    """A bold title and one indented line per row, the values aligned; later lines of a value are indented under it."""
+    table = [(label, str(value)) for label, value in rows]
+    width = max((len(label) for label, _ in table), default=0)
+    typer.secho(title, bold=True)
+    for label, value in table:
+        first, *others = value.splitlines() or [""]
+        typer.echo(f"  {label:<{width}}  {first}".rstrip())
+        for line in others:
+            typer.echo(f"  {'':<{width}}  {line}".rstrip())

@@ -1,0 +1,32 @@
+"""``raekit train RECIPE``: train whatever the recipe's stage says, here or under the same run directory again.
+
+In: a recipe and overrides. Out: the run directory, and the path of the finished artefact.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/nano/generator.yaml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. optim.lr=1e-4.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="Run directory, in place of the recipe's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run.")] = False,
+) -> None:
+    """Train a stage. Ctrl-C and SIGTERM save a checkpoint and leave; --resume continues bit for bit."""
+    from raekit.training.loop import Trainer
+    from raekit.training.recipe import load_recipe
+
+    changes = [*(overrides or []), *([f"run={run}"] if run else [])]
+    trainer = Trainer(load_recipe(recipe, changes), is_resumed=resume)
+    artefact = trainer.train()
+    if artefact is None:
+        typer.echo(f"stopped after step {trainer.step}; continue with: raekit train {recipe} --run {trainer.run.path} --resume")
+    else:
+        typer.echo(f"wrote {artefact}")

@@ -1,0 +1,15 @@
+"""Conditioners: what the picture is to be, as the backbone reads it.
+
+In: prompts or class labels. Out: a :class:`~raekit.conditioning.base.Cond`. ``label`` looks a class up in a table
+(RAE); ``query`` reads a prompt with a language model through learnable queries (Scale-RAE, section 3).
+"""
+
+from raekit.registry import Registry
+
+CONDITIONERS = Registry(
+    "conditioners",
+    {
+        "label": "raekit.conditioning.label:LabelConditioner",
+        "query": "raekit.conditioning.query:QueryConditioner",
+    },
+)

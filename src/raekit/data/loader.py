@@ -1,0 +1,180 @@
+"""Batches: the endless sequence of positions, cut alike for one process and for many.
+
+In: a :class:`~raekit.data.dataset.Dataset`, a global batch size, this process's rank. Out: :class:`Batch`. Global batch
+k holds the positions ``[k B, (k+1) B)`` and rank r of W takes the r-th of W slices, so that the number of GPUs changes
+who reads a sample but not which samples a step sees. The state is one integer, the next position.
+
+Pictures are decoded ahead by threads (Pillow lets go of Python's lock while it decodes and scales); batches come out
+in order whatever the threads do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from raekit import config
+from raekit.data.dataset import DataConfig, Dataset, Item, build_dataset
+from raekit.errors import UserError
+
+__all__ = ["Batch", "DataConfig", "Loader", "build_dataset", "collate"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This rank's part of one global batch.
+
+    Attributes:
+        image: uint8 ``[B, 3, H, W]``.
+        captions: ``B`` strings.
+        positions: int64 ``[B]``, the global position of each sample; per-sample chance is seeded from it.
+        keys: ``B`` names, each unique within its domain.
+        domains: ``B`` names of sources.
+        labels: int64 ``[B]`` class indices, or none where a sample has no class.
+        num_skipped: unreadable samples that were replaced in this batch.
+    """
+
+    image: Tensor
+    captions: list[str]
+    positions: Tensor
+    keys: list[str]
+    domains: list[str]
+    labels: Tensor | None
+    num_skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """A copy with its tensors on ``device``; still uint8."""
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        image, positions = self.image.to(device, non_blocking=True), self.positions.to(device, non_blocking=True)
+        return replace(self, image=image, positions=positions, labels=labels)
+
+
+class Loader:
+    """An iterator of batches; see the module's docstring.
+
+    Args:
+        dataset: what lies at each position.
+        batch_size: of the global batch.
+        rank: of this process.
+        world: number of processes; must divide ``batch_size``.
+        seed: of orders, crops, backgrounds and captions; the dataset's own by default.
+        start_position: first position.
+        stop: position to stop at, with a last batch that may be smaller; endless by default.
+        settings: threads and read-ahead.
+
+    Attributes:
+        position: the next position that :func:`next` has not given yet.
+        counts: samples given by this rank, per domain.
+        num_skipped: unreadable samples replaced so far on this rank.
+    """
+
+    class Config(config.Config):
+        """How hard to read ahead; changes speed and memory, never a result."""
+
+        threads: int = Field(2, ge=0)
+        """Reading threads; 0 reads in the calling thread."""
+        prefetch: int = Field(4, ge=1)
+        """Batches read ahead."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        seed: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        start_position: int = 0,
+        stop: int | None = None,
+        settings: Config | None = None,
+    ) -> None:
+        if batch_size < 1 or batch_size % world:
+            raise UserError(f"batch_size {batch_size}: must be a positive multiple of the {world} processes")
+        self.dataset = dataset if seed is None else dataset.with_seed(seed)
+        self.batch_size = batch_size
+        self.rank, self.world = rank, world
+        self.position, self.stop = start_position, stop
+        self.settings = settings or Loader.Config()
+        self.counts: Counter[str] = Counter()
+        self.num_skipped = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Where to go on: the next position, exact in the middle of an epoch."""
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from :meth:`state_dict`; takes effect at the next ``iter``."""
+        self.position = int(state["position"])
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = self._read_ahead() if self.settings.threads else map(self._read, self._starts())
+        for batch in batches:
+            self.position = self._end(self.position)
+            self.counts.update(batch.domains)
+            self._report(batch)
+            yield batch
+
+    def _starts(self) -> Iterator[int]:
+        """The first position of each global batch from here on."""
+        start = self.position
+        while self.stop is None or start < self.stop:
+            yield start
+            start = self._end(start)
+
+    def _end(self, start: int) -> int:
+        """Where the global batch that begins at ``start`` ends."""
+        return start + self.batch_size if self.stop is None else min(start + self.batch_size, self.stop)
+
+    def _read_ahead(self) -> Iterator[Batch]:
+        starts, waiting = self._starts(), deque[Future[Batch]]()
+        with ThreadPoolExecutor(self.settings.threads, thread_name_prefix="data") as threads:
+            try:
+                for start in starts:
+                    waiting.append(threads.submit(self._read, start))
+                    if len(waiting) > self.settings.prefetch:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, start: int) -> Batch:
+        """This rank's slice of the global batch that begins at ``start``."""
+        size = self._end(start) - start
+        mine = range(start + size * self.rank // self.world, start + size * (self.rank + 1) // self.world)
+        return collate([self.dataset[position] for position in mine], list(mine), self.dataset.config.image_size)
+
+    def _report(self, batch: Batch) -> None:
+        if batch.num_skipped:
+            self.num_skipped += batch.num_skipped
+            _log.warning(
+                "%d unreadable samples replaced near position %d; %d so far",
+                batch.num_skipped, self.position, self.num_skipped,
+            )  # fmt: skip
+
+
+def collate(items: list[Item], positions: list[int], size: int) -> Batch:
+    """Items as one batch; an empty list gives an empty batch of pictures of ``size``."""
+    images = np.stack([item.image for item in items]) if items else np.zeros((0, 3, size, size), np.uint8)
+    labels = [item.label for item in items]
+    return Batch(
+        image=torch.from_numpy(images),
+        captions=[item.caption for item in items],
+        positions=torch.tensor(positions, dtype=torch.int64),
+        keys=[item.key for item in items],
+        domains=[item.domain for item in items],
+        labels=torch.tensor(labels) if labels and min(labels) >= 0 else None,
+        num_skipped=sum(item.num_skipped for item in items),
+    )

@@ -1,0 +1,94 @@
+"""One picture with its caption, and the contract of everything that yields them.
+
+In: nothing. Out: :class:`Sample`, uint8 pixels as they lie on disk (they become float [0, 1] only on the device, see
+:mod:`raekit.data.transforms`), and :class:`Source`, a data set that is read by index.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from raekit import config
+
+Pixels = NDArray[np.uint8]
+
+ENDLESS = 1 << 40
+"""The length of a source that is made on the fly."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture, what it shows, and whatever else is known about it.
+
+    Attributes:
+        image: uint8 ``[H, W, 3]`` RGB or ``[H, W, 4]`` RGBA (straight, not premultiplied, alpha).
+        caption: the canonical caption; empty where there is none.
+        key: a name that is unique within its source.
+        metadata: everything else, such as ``alternatives`` (further captions), ``label`` (class index), ``split``,
+            ``licence``, or the true boxes of a composed scene.
+    """
+
+    image: Pixels
+    caption: str
+    key: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def captions(self) -> list[str]:
+        """The canonical caption first, then the alternatives."""
+        return [self.caption, *self.metadata.get("alternatives", ())]
+
+    @property
+    def label(self) -> int | None:
+        """The class index, for sources that have classes."""
+        label = self.metadata.get("label")
+        return None if label is None else int(label)
+
+
+class BadSample(Exception):
+    """One picture of a source cannot be read; whoever reads counts it and takes the next one."""
+
+
+class SourceConfig(config.Config):
+    """What every source's settings have, so that sources can stand side by side in a mixture."""
+
+    name: str
+    """Which source: a row of :data:`raekit.data.DATASETS`."""
+    weight: float = Field(1.0, gt=0)
+    """Share in a mixture, relative to the other weights."""
+    domain: str = ""
+    """Name in logs and batches; by default the source's own name."""
+
+
+class Source(ABC):
+    """A map-style data set with deterministic content: ``source[index]`` is always the same sample.
+
+    ``is_mirrorable`` says whether a picture may be flipped: not where it holds letters, or where left and right are
+    part of the caption.
+    """
+
+    is_mirrorable: bool = True
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of samples; :data:`ENDLESS` for a source made on the fly."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """The sample at ``index`` in ``[0, len)``.
+
+        Raises:
+            BadSample: this picture cannot be read; the others can.
+        """
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether samples are made on the fly, so that no index ever has to be repeated."""
+        return len(self) >= ENDLESS

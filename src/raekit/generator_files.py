@@ -1,0 +1,167 @@
+"""A generator on disk, and the latent space it belongs to.
+
+In: settings and weights. Out: the same, verified. A generator is one directory:
+
+    config.json         format "raekit-generator", version; ``generator``: backbone, condition, transport and sampling
+                        defaults; ``latent_space``: path (relative to this directory) and checksum; ``checksum`` of all
+    model.safetensors   ``backbone.*`` and ``conditioner.*``, fp32 or bf16
+
+The latent space is an artefact of its own and may serve many generators; a generator refuses any but the one it was
+trained in. A frozen language model is named in the settings, not stored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from raekit.autoencoder import AUTOENCODERS, artefact
+from raekit.checkpoint import atomic_directory, load_safetensors
+from raekit.errors import UserError
+
+FORMAT, VERSION = "raekit-generator", 1
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+BUNDLED = "models/nano/generator"
+"""The generator that ships inside the package."""
+
+
+@dataclass(frozen=True)
+class GeneratorFiles:
+    """What a generator's directory holds.
+
+    Attributes:
+        directory: where it lies.
+        settings: of the generator, as JSON.
+        tensors: weights by ``backbone.*`` and ``conditioner.*``.
+        latent_path: directory of the latent space, as it was when the generator was saved.
+        latent_checksum: of the latent space the generator was trained in.
+        checksum: of everything here, 64 hex digits.
+    """
+
+    directory: Path
+    settings: dict[str, Any]
+    tensors: dict[str, Tensor]
+    latent_path: Path
+    latent_checksum: str
+    checksum: str
+
+    def load_latent_space(self) -> Any:
+        """The latent space this generator was trained in, on the CPU.
+
+        Raises:
+            UserError: it is not there, damaged, or another one.
+        """
+        if not self.latent_path.is_dir():
+            raise UserError(
+                f"model {str(self.directory)!r}: its latent space is not at {str(self.latent_path)!r}; put it there "
+                f"(checksum {self.latent_checksum[:12]}), or load it yourself and pass it as latent_space"
+            )
+        identity = artefact.read_identity(self.latent_path)
+        self.check_latent_space(identity.get("checksum", ""), repr(str(self.latent_path)))
+        return AUTOENCODERS[identity["config"]["name"]].load(self.latent_path)
+
+    def check_latent_space(self, checksum: str, name: str) -> None:
+        """Refuse a latent space other than the one the generator was trained in, naming both."""
+        if checksum != self.latent_checksum:
+            raise UserError(_mismatch(self.directory, self.latent_checksum, name, checksum))
+
+
+def write(
+    directory: Path,
+    settings: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    autoencoder: Path,
+    latent_checksum: str,
+) -> str:
+    """Write a generator's directory in one step and return its checksum.
+
+    Args:
+        directory: replaced as a whole, or left as it was.
+        settings: of the generator, JSON-able.
+        tensors: weights by ``backbone.*`` and ``conditioner.*``.
+        autoencoder: directory of the latent space, remembered relative to ``directory``.
+        latent_checksum: of the latent space the generator was trained in.
+
+    Raises:
+        UserError: another latent space or none at ``autoencoder``, the disk is full, or the place is not writable.
+    """
+    found = artefact.read_identity(autoencoder).get("checksum")
+    if found != latent_checksum:
+        raise UserError(_mismatch(directory, latent_checksum, repr(str(autoencoder)), found))
+    path = os.path.relpath(autoencoder.resolve(), directory.resolve())
+    latent_space = {"path": path, "checksum": latent_checksum}
+    content = {"format": FORMAT, "version": VERSION, "generator": dict(settings), "latent_space": latent_space}
+    stored = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    checksum = artefact.checksum(content, stored)
+    with atomic_directory(directory) as temporary:
+        save_file(stored, temporary / WEIGHTS_FILE)
+        text = json.dumps({**content, "checksum": checksum}, indent=1)
+        (temporary / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+    return checksum
+
+
+def read(directory: str | Path | None = None) -> GeneratorFiles:
+    """A generator's directory, verified; by default the bundled nano model.
+
+    Raises:
+        UserError: no generator there, a newer version of the format, or contents that do not match the checksum.
+    """
+    path = _bundled() if directory is None else _existing(Path(directory).expanduser())
+    content = _read_config(path)
+    checksum = content.pop("checksum", "")
+    tensors = load_safetensors(path / WEIGHTS_FILE)
+    if artefact.checksum(content, tensors) != checksum:
+        raise UserError(f"model {str(path)!r}: contents do not match the checksum; copy or save it again")
+    latent_space = content["latent_space"]
+    latent_path = (path / latent_space["path"]).resolve()
+    return GeneratorFiles(path, content["generator"], tensors, latent_path, latent_space["checksum"], checksum)
+
+
+def _mismatch(directory: Path, wanted: str, name: str, found: str | None) -> str:
+    unsaved = "one that was never saved"
+    return (
+        f"model {str(directory)!r} belongs to the latent space {wanted[:12] or unsaved}, but {name} is "
+        f"{(found or '')[:12] or unsaved}; give the latent space it was trained in"
+    )
+
+
+def _bundled() -> Path:
+    path = Path(str(resources.files("raekit"))) / BUNDLED
+    if not path.is_dir():
+        raise UserError(
+            "model: the bundled nano model is not in this installation; make it with "
+            "`raekit train recipes/nano/generator.yaml`, or name a generator's directory"
+        )
+    return path
+
+
+def _existing(path: Path) -> Path:
+    if not (path / CONFIG_FILE).is_file():
+        reason = f"holds no {CONFIG_FILE}" if path.is_dir() else "is no directory"
+        raise UserError(
+            f"model {str(path)!r} {reason}; give a generator's directory, or none for the bundled nano model"
+        )
+    return path
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {str(path)!r}: {CONFIG_FILE} cannot be read ({error}); copy it again") from None
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise UserError(f"model {str(path)!r} is not a generator (format {found!r}); give a generator's directory")
+    if content["version"] != VERSION:
+        raise UserError(
+            f"model {str(path)!r}: version {content['version']}, this raekit reads {VERSION}; update raekit"
+        )
+    return dict(content)

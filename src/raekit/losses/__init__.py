@@ -1,0 +1,1 @@
+"""Losses between pictures: mathematics with closed-form tests, no training procedure."""

@@ -1,0 +1,169 @@
+"""A run directory: what was asked, on what machine, and how it went.
+
+    recipe.yaml        the resolved recipe, every default written out
+    environment.json   versions, device, command line, git commit
+    metrics.jsonl      one JSON object per logged step
+    loss.png           the logged losses, redrawn as the run goes
+    samples/           sheets of pictures, one per sampling step
+    checkpoints/       step_00001000/ ..., each complete or absent
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+
+from raekit import checkpoint
+from raekit.config import Config, dump_yaml
+from raekit.errors import UserError
+
+STAMPED_PACKAGES = ("raekit", "torch", "transformers", "numpy", "safetensors", "pydantic", "pillow")
+
+
+class RunDirectory:
+    """The files of one training run.
+
+    Args:
+        path: the directory; made if absent.
+        recipe: the resolved recipe, written to ``recipe.yaml``.
+        is_resumed: continue in an existing directory; otherwise one that holds checkpoints is refused.
+        has_tensorboard: also write event files below ``tensorboard/``.
+
+    Raises:
+        UserError: the directory holds another run.
+    """
+
+    def __init__(self, path: Path, recipe: Config, is_resumed: bool, has_tensorboard: bool = False) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        if not is_resumed and any(self.checkpoints.glob("step_*")):
+            raise UserError(f"run directory {str(path)!r} holds a run already; pass --resume to continue it or --run DIR")
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        (path / "recipe.yaml").write_text(dump_yaml(recipe), encoding="utf-8")
+        (path / "environment.json").write_text(json.dumps(environment_stamp(), indent=1), encoding="utf-8")
+        self._metrics = path / "metrics.jsonl"
+        self._events = _event_writer(path / "tensorboard") if has_tensorboard else None
+
+    def latest_checkpoint(self) -> Path | None:
+        """The newest complete checkpoint, or None before the first."""
+        found = sorted(p for p in self.checkpoints.glob("step_*") if (p / checkpoint.MANIFEST).is_file())
+        return found[-1] if found else None
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint after ``step`` optimiser steps lies."""
+        return self.checkpoints / f"step_{step:08d}"
+
+    def prune(self, keep_last: int) -> None:
+        """Remove all but the newest ``keep_last`` checkpoints."""
+        for path in sorted(self.checkpoints.glob("step_*"))[:-keep_last]:
+            shutil.rmtree(path)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one line to ``metrics.jsonl``, and the same numbers to TensorBoard when it is on."""
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items() if self._events is not None else ():
+            self._events.add_scalar(name, value, step)
+
+    def history(self) -> list[dict[str, Any]]:
+        """All logged lines; a line cut short by a crash is left out."""
+        if not self._metrics.exists():
+            return []
+        lines = self._metrics.read_text(encoding="utf-8").splitlines()
+        return [row for line in lines if (row := _parse_line(line)) is not None]
+
+    def rewind(self, step: int) -> None:
+        """Drop what was logged after ``step``: those steps will be taken again."""
+        rows = [row for row in self.history() if row["step"] <= step]
+        with checkpoint.atomic_file(self._metrics) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def save_image(self, name: str, image: Image.Image) -> Path:
+        """Write a sheet to ``samples/<name>.png``."""
+        path = self.path / "samples" / f"{name}.png"
+        with checkpoint.atomic_file(path) as temporary:
+            image.save(temporary, format="PNG")
+        return path
+
+    def plot(self) -> None:
+        """Redraw ``loss.png`` from the log."""
+        rows = [(row["step"], row["loss"]) for row in self.history() if "loss" in row]
+        if len(rows) > 1:
+            with checkpoint.atomic_file(self.path / "loss.png") as temporary:
+                plot_curve(rows).save(temporary, format="PNG")
+
+
+def environment_stamp() -> dict[str, Any]:
+    """Versions, device and command line: what is needed to say later how a number came about."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in STAMPED_PACKAGES},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "git": _git_commit(),
+    }
+
+
+def plot_curve(points: list[tuple[int, float]], size: tuple[int, int] = (640, 360)) -> Image.Image:
+    """A plain line plot of (step, loss), the axis ends labelled; needs no plotting library."""
+    width, height, margin = *size, 44
+    image = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(image)
+    steps, values = zip(*points, strict=True)
+    low, high = min(values), max(values)
+    span_x, span_y = max(steps[-1] - steps[0], 1), max(high - low, 1e-12)
+    line = [
+        (margin + (s - steps[0]) / span_x * (width - 2 * margin), height - margin - (v - low) / span_y * (height - 2 * margin))
+        for s, v in points
+    ]
+    draw.rectangle((margin, margin, width - margin, height - margin), outline="#bbbbbb")
+    draw.line(line, fill="#1f5fbf", width=2)
+    draw.text((4, margin - 6), f"{high:.4g}", fill="black")
+    draw.text((4, height - margin - 6), f"{low:.4g}", fill="black")
+    draw.text((margin, height - margin + 8), f"step {steps[0]}", fill="black")
+    draw.text((width - margin - 60, height - margin + 8), f"step {steps[-1]}", fill="black")
+    draw.text((width // 2 - 12, 12), "loss", fill="black")
+    return image
+
+
+def _event_writer(path: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("train.tensorboard: needs the tensorboard package; pip install 'raekit[train]'") from None
+    return SummaryWriter(str(path))  # type: ignore[no-untyped-call]
+
+
+def _parse_line(line: str) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(line))
+    except json.JSONDecodeError:
+        return None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git_commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

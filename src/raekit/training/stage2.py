@@ -1,0 +1,174 @@
+"""Stage 2: training a generator in the latent space of a finished autoencoder.
+
+In: captioned (or labelled) pictures and a latent-space artefact. Out: a generator directory that ``raekit generate`` loads.
+
+A latent, noise and a time give ``z_t``; the backbone, told the caption by the conditioner, predicts the velocity or the
+clean latent (RAE, section 3.3; Scale-RAE, section 3). Encoder and decoder are frozen throughout. With a frozen language
+model and fixed pictures, latents and text features come from a cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, nn
+
+from raekit.autoencoder.rae import RAE
+from raekit.backbones import BACKBONES
+from raekit.conditioning import CONDITIONERS
+from raekit.conditioning.base import Cond
+from raekit.conditioning.query import QueryConditioner
+from raekit.config import Config, component
+from raekit.data.dataset import DataConfig, Dataset, build_dataset
+from raekit.data.loader import Batch, Loader
+from raekit.data.transforms import to_float
+from raekit.errors import UserError
+from raekit.generate import ImageGenerator, TextToImage, build_generator
+from raekit.image_grid import image_grid
+from raekit.samplers.settings import Sampling
+from raekit.training.cached import CachedBatch, CachedData
+from raekit.training.draws import Draws
+from raekit.training.stage import Recipe, Stage
+from raekit.transport.objective import FlowMatching
+
+if TYPE_CHECKING:
+    BackboneChoice = Config
+    ConditionerChoice = Config
+else:
+    BackboneChoice = component(BACKBONES)
+    ConditionerChoice = component(CONDITIONERS)
+
+PURPOSE_TIME, PURPOSE_EPS, PURPOSE_DROP = range(3)
+EVALUATION_SEED = 1
+"""Seed of the draws of the validation loss: the same times and noise at every evaluation."""
+
+
+class Stage2(Stage):
+    """The generator's training; see the module's docstring."""
+
+    class Config(Recipe):
+        """Settings of stage 2."""
+
+        stage: Literal["stage2"] = "stage2"
+        latent_space: Path
+        """Directory of the autoencoder's artefact."""
+        data: DataConfig
+        """Training pictures with captions or labels."""
+        held_out: DataConfig
+        """Pictures that are never trained on, for the validation loss."""
+        condition: ConditionerChoice
+        """What tells the backbone what to draw."""
+        backbone: BackboneChoice
+        """The transformer."""
+        transport: FlowMatching.Config = FlowMatching.Config()
+        """Prediction, law of the times, shift."""
+        sampling: Sampling = Sampling()
+        """How the finished generator draws unless told otherwise; also how the sheets are drawn."""
+        sample_prompts: tuple[str | int, ...] = Field(min_length=1)
+        """Prompts (or labels) of the sheets, always with the same noise."""
+        cache: Path | None = None
+        """Folder for latents and text features computed once; None = compute them at every step."""
+        num_held_out: int = Field(256, gt=0)
+        """Held-out pictures used by ``evaluate``."""
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        super().__init__(config, device)
+        rae = RAE.load(config.latent_space, device)
+        self.generator = build_generator(generator_config(config), rae, device, config.train.precision)
+        self.generator.backbone.train()
+        self.dataset = build_dataset(config.data, config.seed)
+        self.held_out = build_dataset(config.held_out)
+        self.cached = None if config.cache is None else self._cached(self.dataset, config.cache)
+
+    def modules(self) -> dict[str, nn.Module]:
+        return self.generator.modules
+
+    def batches(self, position: int, size: int) -> Iterator[CachedBatch | Batch]:
+        if self.cached is not None:
+            return self.cached.batches(position, size, self.device)
+        return iter(Loader(self.dataset, size, start_position=position))
+
+    def loss(self, batch: CachedBatch | Batch, draws: Draws) -> dict[str, Tensor]:
+        return {"loss": self._per_sample(batch, draws, is_training=True).mean()}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Flow-matching loss of held-out pictures, with fixed times and noise."""
+        losses = []
+        count = self.config.num_held_out
+        for batch in Loader(self.held_out, min(count, 64), stop=count):
+            draws = Draws(EVALUATION_SEED, batch.positions, self.device)
+            losses.append(self._per_sample(batch, draws, is_training=False))
+        return {"loss": float(torch.cat(losses).mean())}
+
+    @torch.no_grad()
+    def sheet(self) -> Image.Image:
+        """One picture of each sample prompt."""
+        prompts = list(self.config.sample_prompts)
+        images = self.generator(prompts, output="tensor")
+        return image_grid(images, columns=min(len(prompts), 4), captions=[str(p) for p in prompts], scale=2)
+
+    def export(self, directory: Path) -> Path:
+        """``generator/``, pointing at the latent space it was trained in."""
+        self.generator.save(directory / "generator", self.config.latent_space)
+        return directory / "generator"
+
+    @classmethod
+    def describe(cls, config: Any) -> list[tuple[str, str]]:
+        rae = RAE.load(config.latent_space)
+        channels, height, width = rae.shape
+        transport = FlowMatching(config.transport, rae.dim)
+        conditioner = CONDITIONERS.build(config.condition, num_tokens=height * width)
+        with torch.device("meta"):
+            backbone = BACKBONES.build(config.backbone, latent_shape=rae.shape, cond_width=conditioner.width)
+        return [
+            ("latent", f"{channels} x {height} x {width} = {rae.dim} numbers (latent space {rae.checksum[:12]})"),
+            ("time shift", f"{transport.time_shift:.4g}"),
+            ("condition", f"{height * width} tokens x {conditioner.width}"),
+            ("backbone parameters", f"{sum(p.numel() for p in backbone.parameters()):,}"),
+            ("samples", f"{config.train.steps * config.train.batch_size:,}"),
+        ]
+
+    def _per_sample(self, batch: CachedBatch | Batch, draws: Draws, is_training: bool) -> Tensor:
+        """Loss of each sample ``[B]``; the condition is dropped in training only."""
+        latent, cond = self._read(batch)
+        if is_training:
+            cond = self.generator.conditioner.drop(cond, draws.uniform(PURPOSE_DROP))
+        t = self.generator.transport.sample_t(draws.uniform(PURPOSE_TIME))
+        eps = draws.normal(PURPOSE_EPS, latent.shape[1:])
+        return self.generator.transport.loss(self.generator.backbone, latent, cond, t, eps)
+
+    def _read(self, batch: CachedBatch | Batch) -> tuple[Tensor, Cond]:
+        """Latents ``[B,C,h,w]`` and conditions of a batch, from the cache or from pictures and captions."""
+        conditioner = self.generator.conditioner
+        if isinstance(batch, CachedBatch):
+            assert isinstance(conditioner, QueryConditioner)
+            return batch.latent, conditioner.connect(batch.features)
+        with torch.no_grad():
+            latent = self.generator.latent_space.encode(to_float(batch.image.to(self.device)))
+        if isinstance(self.generator, TextToImage):
+            return latent, conditioner(batch.captions)
+        if batch.labels is None:
+            raise UserError("data: the pictures carry no class labels, which this condition needs; use class folders")
+        return latent, conditioner(batch.labels.to(self.device))
+
+    def _cached(self, dataset: Dataset, folder: Path) -> CachedData:
+        conditioner = self.generator.conditioner
+        if not isinstance(conditioner, QueryConditioner) or not conditioner.is_cacheable:
+            raise UserError(
+                "cache: text features can only be cached when neither queries nor language model are trained; "
+                "set condition.are_queries_trained: false, or cache: null"
+            )
+        return CachedData(dataset, self.generator.latent_space, conditioner, folder)
+
+
+def generator_config(config: Stage2.Config) -> ImageGenerator.Config:
+    """The parts of a stage-2 recipe that make up the finished generator."""
+    return ImageGenerator.Config(
+        backbone=config.backbone, condition=config.condition, transport=config.transport, sampling=config.sampling
+    )

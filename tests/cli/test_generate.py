@@ -1,0 +1,135 @@
+"""``raekit generate``: files, their names and what they remember; mistakes; a disk that fills up."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from typer.testing import CliRunner
+
+import raekit
+import tiny_generator
+from raekit.cli.app import app
+from raekit.cli.generate import SLUG_LENGTH, slugs
+from raekit.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_generator.saved(tmp_path_factory.mktemp("model"))
+
+
+def run(*words: object) -> str:
+    """Standard output of ``raekit generate``."""
+    done = CliRunner().invoke(app, ["generate", *map(str, words)])
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
+
+
+def test_a_picture_per_prompt_and_seed_that_remembers_its_making(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "pictures"
+    text = run("A red apple!", "sun", "--model", model, "--out", out, "--num", 2, "--seed", 5, "--guidance", 2)
+    names = ["a-red-apple_seed5.png", "a-red-apple_seed6.png", "sun_seed5.png", "sun_seed6.png"]
+    assert text.split() == [str(out / name) for name in names]
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+    with Image.open(out / names[1]) as picture:
+        made = json.loads(picture.info["raekit"])
+        pixels = picture.convert("RGB").tobytes()
+    generator = raekit.load(model)
+    assert made == {
+        "prompt": "A red apple!",
+        "seed": 6,
+        "steps": 3,
+        "guidance_scale": 2.0,
+        "guidance_interval": [0.0, 1.0],
+        "sampler": "euler",
+        "time_grid": "linear",
+        "model": generator.checksum,
+        "version": raekit.__version__,
+    }
+    assert generator(made["prompt"], seed=made["seed"], guidance_scale=2.0)[0].tobytes() == pixels
+
+
+def test_grid_and_latents(model: Path, tmp_path: Path) -> None:
+    text = run("sun", "moon", "--model", model, "--out", tmp_path, "--num", 1, "--grid", "--latent")
+    assert text.split()[-1] == str(tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as sheet:
+        assert json.loads(sheet.info["raekit"])["prompts"] == ["sun", "moon"]
+        assert sheet.height > 2 * 128 > sheet.width > 128
+    with safe_open(tmp_path / "moon_seed0.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["raekit"])["prompt"] == "moon"
+        latent = file.get_tensor("latent")
+    torch.testing.assert_close(latent, raekit.load(model)("moon", output="latent")[0])
+
+
+def test_every_option_reaches_the_sampler(model: Path, tmp_path: Path) -> None:
+    run("sun", "--model", model, "--out", tmp_path, "--num", 1, "--steps", 2, "--sampler", "heun",
+        "--guidance-interval", 0.2, 0.9, "--time-grid", "rae_published")  # fmt: skip
+    with Image.open(tmp_path / "sun_seed0.png") as picture:
+        made = json.loads(picture.info["raekit"])
+    assert (made["steps"], made["sampler"], made["guidance_interval"]) == (2, "heun", [0.2, 0.9])
+    assert made["time_grid"] == "rae_published"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["sun", "--steps", "0"], "steps"),
+        (["sun", "--guidance-interval", "0.9", "0.1"], "guidance_interval"),
+        (["sun", "--sampler", "eulr"], "did you mean 'euler'"),
+        (["sun", ""], "prompt: it is empty"),
+        (["sun", "--num", "0"], "num: 0"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_no_file(
+    model: Path, tmp_path: Path, words: list[str], complaint: str
+) -> None:
+    with pytest.raises(UserError, match=complaint):
+        run(*words, "--model", model, "--out", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_model_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"model '.*nowhere' is no directory"):
+        run("sun", "--model", tmp_path / "nowhere", "--out", tmp_path)
+
+
+def test_an_unusable_place_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--out '.*file/below'"):
+        run("sun", "--model", tmp_path / "nowhere", "--out", tmp_path / "file" / "below")
+
+
+def test_a_full_disk_leaves_only_whole_pictures(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, calls = Path.write_bytes, []
+
+    def fill_up(path: Path, data: bytes) -> int:
+        calls.append(path)
+        if len(calls) < 3:
+            return write(path, data)
+        write(path, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
+    with pytest.raises(UserError, match="sun_seed2.png.*disk is full"):
+        run("sun", "--model", model, "--out", tmp_path, "--num", 4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sun_seed0.png", "sun_seed1.png"]
+    for path in tmp_path.iterdir():
+        with Image.open(path) as picture:
+            picture.verify()
+
+
+def test_slugs_are_readable_short_and_different() -> None:
+    assert slugs(["A red, RED apple!", "été à Paris", "猫", "!!!", "💥"]) == [
+        "a-red-red-apple", "été-à-paris", "猫", "image", "image-2",
+    ]  # fmt: skip
+    assert slugs(["sun", "sun!", "sun-2", "SUN"]) == ["sun", "sun-2", "sun-2-2", "sun-3"]
+    long = slugs(["many words " * 20, "猫" * 200])
+    assert all(len(slug) <= SLUG_LENGTH for slug in long)
+    assert all(len(f"{slug}_seed{2**63}.safetensors".encode()) <= 255 for slug in long)

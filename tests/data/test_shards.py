@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raekit.data.builder import Drawn, Manifest, build_shards, split_into_parts
+from raekit.data.sample import BadSample
+from raekit.data.shards import Shards
+from raekit.data.tar import TarWriter
+from raekit.errors import UserError
+
+
+def open_shards(path: Path, split: str | None = None) -> Shards:
+    return Shards(Shards.Config(path=path, split=split))
+
+
+def png(value: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((4, 4, 3), value, np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def test_any_sample_in_any_order(write_shard, tmp_path) -> None:
+    write_shard("a.tar", range(4))
+    write_shard("b.tar", range(4, 7))
+    source = open_shards(tmp_path)
+    assert len(source) == 7
+    for index in (6, 0, 5, 3):
+        sample = source[index]
+        assert sample.image[0, 0].tolist() == [index] * 3
+        assert sample.caption == f"number {index}"
+        assert sample.captions[1:] == [f"the {index}"]
+        assert sample.key == f"s{index:03d}"
+    assert not source.is_endless
+
+
+def test_one_tar_alone(write_shard) -> None:
+    assert len(open_shards(write_shard("a.tar", range(3)))) == 3
+
+
+def test_a_split_is_picked_by_what_each_sample_says(write_shard, tmp_path) -> None:
+    write_shard("a.tar", range(3))
+    write_shard("b.tar", range(3, 5), split="test")
+    assert [sample.caption for sample in (open_shards(tmp_path, "test")[i] for i in range(2))] == [
+        "number 3",
+        "number 4",
+    ]
+    with pytest.raises(UserError, match="no pictures of split 'validation'"):
+        open_shards(tmp_path, "validation")
+
+
+def built(folder: Path) -> Path:
+    def draw(item: int) -> Drawn:
+        return Drawn(f"k{item}", png(item), {"caption": str(item)}, str(item), ".png")
+
+    parts = split_into_parts({"train": range(5), "test": range(5, 8)}, samples_per_shard=2)
+    build_shards(folder, Manifest("numbers", {}), parts, draw)
+    return folder
+
+
+def test_a_manifest_tells_the_splits(tmp_path) -> None:
+    """Samples that say nothing of their split are found by their shard's."""
+    folder = built(tmp_path / "set")
+    test = open_shards(folder, "test")
+    assert [test[i].caption for i in range(len(test))] == ["5", "6", "7"]
+    assert len(open_shards(folder)) == 8
+    with pytest.raises(UserError, match="splits there: test, train"):
+        open_shards(folder, "held_out")
+
+
+def test_an_unfinished_build_is_refused(tmp_path) -> None:
+    folder = built(tmp_path / "set")
+    manifest = Manifest.load(folder)
+    manifest.is_complete = False
+    manifest.save(folder)
+    with pytest.raises(UserError, match="not finished"):
+        open_shards(folder)
+
+
+def test_a_missing_shard_is_named(tmp_path) -> None:
+    folder = built(tmp_path / "set")
+    (folder / "train-000001.tar").unlink()
+    with pytest.raises(UserError, match=r"train-000001\.tar.*no such file"):
+        open_shards(folder)
+
+
+def test_a_shard_that_was_cut_short_is_refused_at_opening(write_shard) -> None:
+    path = write_shard("a.tar")
+    open_shards(path)
+    path.write_bytes(path.read_bytes()[:-9000])
+    with pytest.raises(UserError, match=r"a\.tar.*cut short.*prepare it again"):
+        open_shards(path)
+
+
+def test_an_unreadable_picture_is_a_bad_sample_among_good_ones(write_shard) -> None:
+    source = open_shards(write_shard("a.tar", range(4), broken=(2,)))
+    assert source[1].caption == "number 1"
+    with pytest.raises(BadSample, match=r"a\.tar:s002"):
+        source[2]
+    assert source.metadata(2)["caption"] == "number 2"
+
+
+@pytest.mark.parametrize(
+    ("sidecars", "caption", "label"),
+    [
+        ({".txt": b" a cat \n"}, "a cat", None),
+        ({".cls": b"7"}, "", 7),
+        ({".json": json.dumps({"text": "a dog"}).encode()}, "a dog", None),
+        ({".json": json.dumps({"url": "u"}).encode(), ".txt": b"a fox"}, "a fox", None),
+        ({".json": json.dumps({"caption": "a bee", "label": 2}).encode(), ".cls": b"5"}, "a bee", 2),
+        ({}, "", None),
+    ],
+)
+def test_sidecars_of_other_webdatasets(tmp_path, sidecars, caption: str, label: int | None) -> None:
+    with TarWriter(tmp_path / "a.tar") as tar:
+        tar.add("000/x", {".png": png(1), **sidecars})
+        tar.add("readme", {".md": b"no picture"})
+    source = open_shards(tmp_path)
+    assert len(source) == 1
+    assert (source[0].caption, source[0].label) == (caption, label)
+
+
+def test_broken_metadata_is_a_bad_sample(tmp_path) -> None:
+    with TarWriter(tmp_path / "a.tar") as tar:
+        tar.add("x", {".png": png(1), ".json": b"{"})
+    with pytest.raises(BadSample, match="broken metadata"):
+        open_shards(tmp_path)[0]
+
+
+def test_a_folder_without_tars_is_refused(tmp_path) -> None:
+    with pytest.raises(UserError, match="raekit prepare data"):
+        open_shards(tmp_path)

@@ -1,0 +1,79 @@
+"""Foreign weight files: unwrapped, read without running code, refused in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from raekit.errors import UserError
+from raekit.interop.files import check_keys, read_tensors, select, unwrap
+
+WEIGHTS = {"a.weight": torch.ones(2), "b": torch.zeros(3)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        WEIGHTS,
+        {"model": {"a.weight": torch.zeros(2)}, "ema": WEIGHTS, "step": 3},
+        {"state_dict": {f"module.{key}": value for key, value in WEIGHTS.items()}},
+        {"model": {f"module._orig_mod.{key}": value for key, value in WEIGHTS.items()}, "epoch": 1},
+        {"model": {"module": WEIGHTS}},
+    ],
+)
+def test_unwraps(content: dict[str, object], tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    found = read_tensors(tmp_path / "w.pt")
+    assert found.keys() == WEIGHTS.keys() and all(torch.equal(found[key], WEIGHTS[key]) for key in WEIGHTS)
+
+
+def test_reads_safetensors(tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / "w.safetensors")
+    assert read_tensors(tmp_path / "w.safetensors").keys() == WEIGHTS.keys()
+
+
+def test_a_tensor_called_model_is_not_a_wrapper() -> None:
+    assert unwrap({"model": torch.ones(1)}).keys() == {"model"}
+
+
+class NotATensor:
+    """An object whose unpickling would import this module."""
+
+
+def test_code_is_never_run(tmp_path: Path) -> None:
+    torch.save({"model": WEIGHTS, "config": NotATensor()}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match="not safely readable"):
+        read_tensors(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut"])
+def test_damaged_files(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(UserError, match="w.pt.*not safely readable"):
+        read_tensors(tmp_path / "w.pt")
+
+
+def test_missing_and_empty_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        read_tensors(tmp_path / "none.pt")
+    torch.save({"step": 1}, tmp_path / "empty.pt")
+    with pytest.raises(UserError, match="holds no tensors"):
+        read_tensors(tmp_path / "empty.pt")
+    torch.save([1], tmp_path / "list.pt")
+    with pytest.raises(UserError, match="holds a list"):
+        read_tensors(tmp_path / "list.pt")
+
+
+def test_select_takes_one_part_or_all() -> None:
+    tensors = {"decoder.x": torch.ones(1), "encoder.y": torch.ones(1)}
+    assert select(tensors, "decoder.").keys() == {"x"}
+    assert select(WEIGHTS, "decoder.").keys() == WEIGHTS.keys()
+
+
+def test_check_keys_names_what_is_wrong() -> None:
+    check_keys({"a"}, {"a", "b"}, "file", optional=frozenset({"b"}))
+    with pytest.raises(UserError, match=r"file: the keys do not fit: 1 missing \(b\); 4 unexpected \(v, w, x \.\.\.\)"):
+        check_keys({"a", "v", "w", "x", "y"}, {"a", "b"}, "file")

@@ -1,0 +1,147 @@
+"""The loop's arithmetic: resume is exact, accumulation changes nothing, bad steps are skipped, signals save."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import tiny_recipes
+from raekit import checkpoint
+from raekit.errors import UserError
+from raekit.training.loop import Trainer
+
+RECIPES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "encoder": tiny_recipes.encoder,
+    "stage1": tiny_recipes.stage1,
+    "stage2": tiny_recipes.stage2,
+}
+KILLED = """
+import os, signal, sys, yaml
+from raekit.training.loop import Trainer
+from raekit.training.recipe import load_recipe
+trainer = Trainer(load_recipe(sys.argv[1]))
+save = trainer.save
+def save_then_die():
+    save()
+    if trainer.step == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+trainer.save = save_then_die
+trainer.train()
+"""
+
+
+def final_tensors(run: Path, step: int) -> dict[str, Tensor]:
+    """Everything of a checkpoint, as ``group.name -> tensor``."""
+    saved = checkpoint.load(run / "checkpoints" / f"step_{step:08d}")
+    return {f"{group}.{name}": value for group, values in saved.tensors.items() for name, value in values.items()}
+
+
+def assert_same_bits(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    different = [name for name in left if not torch.equal(left[name], right[name])]
+    assert not different
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_twenty_steps_equal_ten_and_a_kill_and_ten(stage: str, tmp_path: Path) -> None:
+    values = RECIPES[stage](tmp_path)
+    unbroken = tiny_recipes.resolve({**values, "run": str(tmp_path / "unbroken")}, steps=20, save_every_steps=10)
+    Trainer(unbroken).train()
+
+    broken = tiny_recipes.resolve({**values, "run": str(tmp_path / "broken")}, steps=20, save_every_steps=10)
+    (tmp_path / "recipe.yaml").write_text(yaml_of(broken))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "recipe.yaml"), "10"]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = Trainer(broken, is_resumed=True)
+    assert resumed.step == 10
+    resumed.train()
+
+    assert_same_bits(final_tensors(tmp_path / "unbroken", 20), final_tensors(tmp_path / "broken", 20))
+    steps = [row["step"] for row in resumed.run.history() if "loss" in row]
+    assert steps == list(range(1, 21))
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_four_micro_batches_of_eight_equal_one_of_thirty_two(stage: str, tmp_path: Path) -> None:
+    values = RECIPES[stage](tmp_path)
+    gradients = []
+    for name, micro in (("whole", 32), ("parts", 8)):
+        recipe = tiny_recipes.resolve({**values, "run": str(tmp_path / name)}, batch_size=32, micro_batch_size=micro)
+        trainer = Trainer(recipe)
+        terms = trainer.train_step(trainer.stage.batches(0, micro))
+        gradients.append({"loss": terms["loss"], **{n: p.grad for n, p in trainer.parameters.items() if p.grad is not None}})
+    whole, parts = gradients
+    assert whole.keys() == parts.keys() and len(whole) > 5
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_non_finite_step_changes_nothing_and_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(tiny_recipes.resolve(tiny_recipes.stage1(tmp_path), max_bad_steps=2))
+    before = {name: value.clone() for name, value in trainer.stage.state().items()}
+    honest = trainer.stage.loss
+    monkeypatch.setattr(trainer.stage, "loss", lambda *a: {k: v * float("nan") for k, v in honest(*a).items()})
+    batches = trainer.stage.batches(0, 8)
+    trainer.train_step(batches)
+    assert_same_bits(before, trainer.stage.state())
+    assert (trainer.step, trainer.bad_steps) == (1, 1)
+    with pytest.raises(UserError, match="2 non-finite steps in a row"):
+        trainer.train_step(batches)
+
+
+def test_sigterm_saves_and_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(tiny_recipes.resolve(tiny_recipes.stage1(tmp_path), steps=50, save_every_steps=1000))
+    step = trainer.train_step
+
+    def step_then_signal(batches: Any) -> dict[str, Tensor]:
+        terms = step(batches)
+        if trainer.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return terms
+
+    monkeypatch.setattr(trainer, "train_step", step_then_signal)
+    assert trainer.train() is None
+    assert trainer.run.latest_checkpoint() == trainer.run.checkpoint_path(3)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_run_directory_is_not_overwritten(tmp_path: Path) -> None:
+    recipe = tiny_recipes.resolve(tiny_recipes.stage1(tmp_path), steps=2)
+    Trainer(recipe).train()
+    with pytest.raises(UserError, match="holds a run already; pass --resume"):
+        Trainer(recipe)
+
+
+def test_resuming_nothing_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no checkpoint to resume from"):
+        Trainer(tiny_recipes.resolve(tiny_recipes.stage1(tmp_path)), is_resumed=True)
+
+
+@pytest.mark.parametrize("stage", sorted(RECIPES))
+def test_training_lowers_the_loss_and_leaves_its_papers(stage: str, tmp_path: Path) -> None:
+    trainer = Trainer(tiny_recipes.resolve(RECIPES[stage](tmp_path), steps=12, sample_every_steps=12))
+    artefact = trainer.train()
+    assert artefact is not None and artefact.is_dir()
+    losses = [row["loss"] for row in trainer.run.history() if "loss" in row]
+    assert sum(losses[-4:]) < sum(losses[:4])
+    files = {path.name for path in trainer.run.path.iterdir()}
+    assert {"recipe.yaml", "environment.json", "metrics.jsonl", "loss.png", "samples", "checkpoints"} <= files
+    assert list((trainer.run.path / "samples").glob("*.png"))
+    assert any("eval/" in key for row in trainer.run.history() for key in row)
+
+
+def yaml_of(recipe: Any) -> str:
+    from raekit.config import dump_yaml
+
+    return dump_yaml(recipe)
