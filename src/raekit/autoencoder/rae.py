@@ -20,7 +20,7 @@ from raekit.autoencoder import artefact
 from raekit.autoencoder.decoder import ViTDecoder
 from raekit.autoencoder.latent import LatentStatistics, NoiseLaw, StreamingStatistics, to_grid, to_tokens
 from raekit.checkpoint import load_strict
-from raekit.config import component
+from raekit.config import component, validate
 from raekit.encoders import ENCODERS
 from raekit.encoders.base import EncoderConfig, RepresentationEncoder
 from raekit.errors import UserError
@@ -152,7 +152,7 @@ class RAE(nn.Module):
             UserError: a damaged artefact, or an encoder other than the one it was made with.
         """
         identity, tensors = artefact.read(Path(directory))
-        settings = cls.Config.model_validate(identity["config"])
+        settings = validate(cls.Config, identity["config"], f"autoencoder {str(directory)!r}")
         if encoder is None:
             encoder = ENCODERS.build(settings.encoder)
         _check_encoder(identity["encoder"], _encoder_identity(encoder), directory)
