@@ -10,6 +10,7 @@ from PIL import Image
 
 import raekit
 import tiny_generator
+from raekit import generator_files
 from raekit.errors import UserError
 from raekit.generate import ClassToImage, ImageGenerator, TextToImage, image_seeds, load_generator, noise
 from raekit.samplers.ode import euler
@@ -34,7 +35,7 @@ def latents(generator: ImageGenerator, prompts: object = PROMPTS, **options: obj
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.allclose(a, b, rtol=0, atol=1e-5)
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_all_images_of_the_first_prompt_come_first(generator: TextToImage) -> None:
@@ -78,7 +79,7 @@ def test_the_latent_is_the_integral_of_the_guided_velocity(generator: TextToImag
         times = linear_grid(5, (32 * 4 * 4 / 4096) ** 0.5)
         expected = euler(velocity, noise(3, SHAPE)[None], times)
     drawn = latents(generator, "sun", seed=3, steps=5, guidance_scale=2.5)
-    torch.testing.assert_close(drawn, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(drawn, expected, rtol=1e-4, atol=1e-4)
     assert not close(drawn, latents(generator, "sun", seed=3, steps=5, guidance_scale=1.0))
 
 
@@ -111,7 +112,7 @@ def test_the_callback_sees_every_step_of_every_batch(generator: TextToImage) -> 
         (3, i, 1) for i in range(3)
     ]
     assert {(s["num_images"], s["num_steps"]) for s in seen} == {(4, 3)}
-    assert seen[0]["t"] == 1 and torch.equal(seen[0]["z_t"][1], noise(1, SHAPE))
+    assert seen[0]["t"] == pytest.approx(1) and torch.equal(seen[0]["z_t"][1], noise(1, SHAPE))
 
 
 @pytest.mark.parametrize(
@@ -154,8 +155,8 @@ def test_a_saved_generator_draws_the_same(tmp_path: Path, dtype: torch.dtype) ->
     first = tiny_generator.text_to_image(tmp_path)
     first.save(tmp_path / "generator", tmp_path / "autoencoder", dtype)
     again = TextToImage.load(tmp_path / "generator", device="cpu", precision="fp32")
-    tolerance = 0 if dtype == torch.float32 else 0.1
-    torch.testing.assert_close(latents(again), latents(first), rtol=0, atol=tolerance)
+    before, after = latents(first), latents(again)
+    assert (after - before).abs().mean() <= (0 if dtype == torch.float32 else 0.05) * before.std()
     assert again.checksum == first.checksum and len(again.checksum) == 64
     assert torch.equal(again.conditioner.fingerprint, first.conditioner.fingerprint)
 
@@ -189,12 +190,10 @@ def test_the_front_door_loads_the_kind_that_was_saved(tmp_path: Path) -> None:
         TextToImage.load(tmp_path / "generator")
 
 
-def test_weights_that_do_not_fit_the_settings_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_do_not_fit_the_settings_are_refused(tmp_path: Path) -> None:
     saved = tiny_generator.saved(tmp_path)
-    fewer = {**tiny_generator.BACKBONE, "depth": 2}
-    monkeypatch.setattr("raekit.generator_files.artefact.checksum", lambda content, tensors: content["checksum"])
-    config = saved / "config.json"
-    config.write_text(config.read_text().replace('"depth": 1,\n', '"depth": 2,\n', 1))
-    assert fewer["depth"] == 2
-    with pytest.raises((UserError, KeyError), match="missing keys"):
+    files = generator_files.read(saved)
+    deeper = {**files.settings, "backbone": {**files.settings["backbone"], "depth": 2}}
+    generator_files.write(saved, deeper, files.tensors, files.latent_path, files.latent_checksum)
+    with pytest.raises(UserError, match=r"backbone: does not fit this DiT: \d+ missing keys \(blocks.1"):
         load_generator(saved)

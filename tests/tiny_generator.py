@@ -1,6 +1,6 @@
 """Whole generators of a few thousand random weights: latent space, conditioner and backbone, built in an instant.
 
-In: a directory. Out: a generator in the latent space saved at ``directory/autoencoder``, or the place where it was saved.
+In: a directory. Out: a generator in the latent space saved at ``directory/autoencoder``, or where it was saved itself.
 """
 
 from __future__ import annotations
@@ -60,5 +60,5 @@ def _build(directory: Path, condition: dict[str, Any], settings: dict[str, Any])
         for module in generator.modules.values():
             for parameter in module.parameters():
                 # A fresh backbone says zero whatever it is told; this one reacts.
-                parameter.add_(0.2 * torch.randn_like(parameter))
+                parameter.add_(0.1 * torch.randn_like(parameter))
     return generator

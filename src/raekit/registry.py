@@ -39,6 +39,9 @@ class Registry(Mapping[str, Any]):
         module, _, attribute = self._rows[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ from raekit.cli.app import VERBS
 from raekit.cli.list import find_recipes, headline, load_registries
 from raekit.cli.report import print_rows
 from raekit.errors import UserError
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(raekit.__file__).parents[1])}
+"""For subprocesses: the tests also run from a source tree that is not installed."""
 
 app_module = importlib.import_module("raekit.cli.app")
 
@@ -55,12 +59,12 @@ def test_help_does_not_import_torch() -> None:
     script = (
         "import sys, raekit.cli.app; print([m for m in ('torch', 'transformers', 'numpy', 'PIL') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = program("-c", script)
     assert done.stdout.strip() == "[]"
 
 
 def test_module_runs_as_a_program() -> None:
-    done = subprocess.run([sys.executable, "-m", "raekit", "--version"], capture_output=True, text=True, check=False)
+    done = program("-m", "raekit", "--version")
     assert (done.returncode, done.stdout.strip()) == (0, f"raekit {raekit.__version__}")
 
 
@@ -77,6 +81,25 @@ def test_a_user_error_is_one_sentence(run) -> None:
     assert code == 2
     assert out == ""
     assert err.startswith("error: recipe 'no/such/recipe.yaml': no such file")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["convert", "no/such.pt", "out"], "no such file"),
+        (["convert", "no/such.pt", "out", "--encoder", "dinov3"], "convert: encoder: encoders: unknown name 'dinov3'"),
+        (["generate", "a cat", "--model", "no/such/model"], "no/such/model"),
+        (["reconstruct", "no/such.png", "--model", "no/such/model"], "no/such/model"),
+        (["train", "no/such.yaml"], "no such file"),
+        (["prepare", "data", "emojis", "--out", "x"], "did you mean 'emoji'?"),
+    ],
+)
+def test_each_verb_names_what_is_wrong(run, tmp_path, monkeypatch, words: list[str], sentence: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(*words)
+    assert code == 2
+    assert sentence in err
     assert len(err.splitlines()) == 1
 
 
@@ -198,6 +221,12 @@ def test_doctor_knows_a_source_tree_that_is_not_installed(monkeypatch) -> None:
 def test_rows_are_aligned(capsys) -> None:
     print_rows("title", [("a", 1), ("longer", "two\nlines"), ("empty", "")])
     assert capsys.readouterr().out == "title\n  a       1\n  longer  two\n          lines\n  empty\n"
+
+
+def program(*words: str) -> subprocess.CompletedProcess[str]:
+    """Python with the given words, in a process of its own."""
+    command = [sys.executable, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
 
 
 def _raiser(error: BaseException):

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 from PIL import Image
 from safetensors import safe_open
 from typer.testing import CliRunner
 
 import raekit
 import tiny_generator
-from raekit.cli.app import app
-from raekit.cli.generate import SLUG_LENGTH, slugs
+from raekit.cli.generate import SLUG_LENGTH, generate, slugs
 from raekit.errors import UserError
 
 
@@ -26,7 +26,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*words: object) -> str:
     """Standard output of ``raekit generate``."""
-    done = CliRunner().invoke(app, ["generate", *map(str, words)])
+    app = typer.Typer()
+    app.command()(generate)
+    done = CliRunner().invoke(app, [str(word) for word in words])
     if done.exception is not None:
         raise done.exception
     return done.stdout

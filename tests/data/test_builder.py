@@ -22,13 +22,8 @@ class Drawing:
         self.drawn.append(item)
         if item == 3:
             return Dropped("blank")
-        return Drawn(
-            f"k{item}",
-            bytes([item]),
-            {"caption": str(item)},
-            digest=str(item % 8 if item < 10 else item),
-            suffix=".png",
-        )
+        digest = str(item % 8 if item < 10 else item)
+        return Drawn(f"k{item}", bytes([item]), {"caption": str(item)}, digest, suffix=".png")
 
 
 def build(folder, draw, size: int = 64, count: int = 10):
@@ -91,3 +86,8 @@ def test_the_manifest_can_be_read_by_people(tmp_path) -> None:
     assert record["splits"] == {"train": 7, "test": 2}
     assert {len(shard["sha256"]) for shard in record["shards"]} == {64}
     assert Manifest.load(tmp_path / "nowhere") is None
+
+
+def test_another_programs_manifest_is_not_taken_for_ours(tmp_path) -> None:
+    (tmp_path / "manifest.json").write_text('{"files": []}')
+    assert Manifest.load(tmp_path) is None

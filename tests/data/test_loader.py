@@ -5,6 +5,7 @@ from itertools import islice
 
 import pytest
 import torch
+from PIL import Image
 
 from raekit.data.dataset import DataConfig, build_dataset
 from raekit.data.loader import Loader, collate
@@ -117,8 +118,6 @@ def test_skipped_samples_are_counted_and_logged(write_shard, caplog) -> None:
 
 
 def test_labels_are_given_where_every_sample_has_one(tmp_path) -> None:
-    from PIL import Image
-
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (8, 8)).save(tmp_path / name / "1.png")

@@ -40,6 +40,7 @@ def test_what_is_out_of_range_is_refused(wrong: dict) -> None:
 
 
 def test_reading_the_settings_does_not_import_torch() -> None:
-    script = "import sys, raekit.samplers.settings; print('torch' in sys.modules)"
+    script = f"import sys; sys.path[:0] = {sys.path}; from raekit.samplers.settings import Sampling; Sampling()"
+    script += "; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

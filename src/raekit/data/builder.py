@@ -12,6 +12,7 @@ import json
 import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,11 +95,11 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: Path) -> Manifest | None:
-        """The manifest of a folder, or nothing where there is none."""
+        """The manifest of a folder, or nothing where there is none, or another program's."""
         path = folder / MANIFEST
-        if not path.is_file():
+        record = json.loads(path.read_text()) if path.is_file() else {}
+        if not {"source", "settings", "shards", "is_complete"} <= set(record):
             return None
-        record = json.loads(path.read_text())
         shards = [ShardRecord(**row) for row in record["shards"]]
         return cls(record["source"], record["settings"], shards, record["is_complete"])
 
@@ -196,23 +197,16 @@ def _digests(path: Path) -> Iterator[str]:
             yield json.loads(file.read(size))["digest"]
 
 
-class _drawing:  # noqa: N801  (reads as a statement: `with _drawing(...) as run`)
+@contextmanager
+def _drawing(
+    draw: Callable[[Any], Drawn | Dropped], workers: int
+) -> Iterator[Callable[[Sequence[Any]], Iterable[Drawn | Dropped]]]:
     """A pool of drawing processes, or this process; results come back in the order of the items."""
-
-    def __init__(self, draw: Callable[[Any], Drawn | Dropped], workers: int) -> None:
-        self._draw = draw
-        self._pool = multiprocessing.get_context("spawn").Pool(workers) if workers > 1 else None
-
-    def __enter__(self) -> Callable[[Sequence[Any]], Iterable[Drawn | Dropped]]:
-        if self._pool is None:
-            return lambda items: map(self._draw, items)
-        pool = self._pool
-        return lambda items: pool.imap(self._draw, items, chunksize=8)
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.terminate()
-            self._pool.join()
+    if workers == 1:
+        yield lambda items: map(draw, items)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield lambda items: pool.imap(draw, items, chunksize=8)
 
 
 def _progress() -> Progress:

@@ -81,7 +81,9 @@ class RepresentationEncoder(nn.Module, ABC):
         self.width: int = settings.hidden_size
         self.patch_size: int = settings.patch_size
         self.input_size: int = config.input_size or settings.image_size
-        self.revision: str | None = config.revision or getattr(settings, "_commit_hash", None)
+        self.revision: str | None = getattr(settings, "_commit_hash", None) or config.revision
+        # Whoever stores these settings then names the very commit, not a branch that may move on.
+        self.config = config.model_copy(update={"revision": self.revision})
         if self.input_size % self.patch_size:
             raise UserError(f"encoder.input_size: {self.input_size} must be a multiple of its patch {self.patch_size}")
         self.grid = self.input_size // self.patch_size

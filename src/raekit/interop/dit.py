@@ -144,7 +144,7 @@ def dit_from(
     name = layout_of(tensors, source)
     layout = LAYOUTS[name]
     statistics = {key: tensors.pop(key) for key in STATISTICS if key in tensors}
-    condition = tensors.pop(layout.condition, None)
+    condition = tensors.pop(layout.condition).clone() if layout.condition in tensors else None
     # A released model may be large: no time is spent on initial weights that are overwritten.
     with torch.device("meta"):
         backbone = _Shape(tensors, layout, source).build(heads, head_depth)

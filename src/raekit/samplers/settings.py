@@ -47,6 +47,7 @@ class Sampling(Config):
 
 
 def _known(name: str, registry: Registry) -> str:
-    if name not in registry:
+    # The rows by name alone: asking the registry for one would import it, and torch with it.
+    if name not in list(registry):
         raise ValueError(f"unknown name; {nearest_hint(name, registry)}")
     return name

@@ -115,7 +115,7 @@ def _fill_features(conditioner: QueryConditioner, texts: Sequence[str], folder: 
 
 def _check_fixed(dataset: Dataset) -> None:
     settings = dataset.config
-    if dataset.epoch_length is None or any(domain.source.is_endless for domain in dataset.mixture.domains):
+    if any(domain.source.is_endless for domain in dataset.mixture.domains):
         raise UserError("cache: an endless source cannot be cached; set cache: null or prepare a finite set of shards")
     for name, value, fixed in (
         ("crop", settings.crop == "random", "centre"),

@@ -10,6 +10,7 @@ is the one that stage 1 adds: it spreads what the tokens say over all channels, 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -128,10 +129,13 @@ class EncoderStage(Stage):
         return image_grid(torch.cat([image, self._draw(self._see(image)[0])]), columns=8)
 
     def export(self, directory: Path) -> Path:
-        """``encoder/`` (transformers layout, with tokenizer) and ``detail_decoder.safetensors`` for stage 1."""
+        """``encoder/`` (transformers layout, with tokenizer) and ``detail_decoder.safetensors`` for stage 1.
+
+        The encoder is stored in bf16: it is frozen from here on, so everything later is trained on these very values.
+        """
         path = directory / "encoder"
         with checkpoint.atomic_directory(path) as temporary:
-            self.model.save_pretrained(temporary)
+            copy.deepcopy(self.model).to(torch.bfloat16).save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
         with checkpoint.atomic_file(directory / "detail_decoder.safetensors") as temporary:
             save_file({k: v.contiguous() for k, v in self.decoder.state_dict().items()}, temporary)

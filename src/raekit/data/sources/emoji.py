@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -117,12 +116,12 @@ class Emoji:
     def _modules(self) -> Path:
         cfg = self.config
         if cfg.node_modules is not None:
-            for name in self._sets():
-                read_package(cfg.node_modules, f"@iconify-json/{name}")
-            read_package(cfg.node_modules, LABELS[0])
-            return cfg.node_modules
+            modules = cfg.node_modules.expanduser()
+            for name in (*(f"@iconify-json/{name}" for name in self._sets()), LABELS[0]):
+                read_package(modules, name)
+            return modules
         packages = {f"@iconify-json/{name}": SETS[name].version for name in self._sets()}
-        return fetch_packages({**packages, LABELS[0]: LABELS[1]}, Path(os.path.expanduser(cfg.cache)))
+        return fetch_packages({**packages, LABELS[0]: LABELS[1]}, cfg.cache.expanduser())
 
     def _version(self, modules: Path, name: str) -> str:
         return package_version(modules, f"@iconify-json/{name}")

@@ -9,7 +9,6 @@ and every file that does not state a public-domain dedication.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
@@ -83,7 +82,7 @@ class OpenClipArt:
     def build(self, folder: Path) -> Manifest:
         """Draw the collection into ``folder``; continues where an earlier run of the same build stopped."""
         cfg = self.config
-        unpacked = cfg.unpacked or fetch_packages([PACKAGE], Path(os.path.expanduser(cfg.cache)))
+        unpacked = cfg.unpacked or fetch_packages([PACKAGE], cfg.cache.expanduser())
         root = unpacked / ROOT
         if not root.is_dir():
             raise UserError(f"unpacked {unpacked}: holds no {ROOT}; unpack {PACKAGE} there with dpkg-deb -x")

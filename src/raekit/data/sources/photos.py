@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -70,7 +69,7 @@ class Photos:
     def build(self, folder: Path) -> Manifest:
         """Cut the photographs into ``folder``; continues where an earlier run of the same build stopped."""
         cfg = self.config
-        unpacked = cfg.unpacked or fetch_packages(PACKAGES, Path(os.path.expanduser(cfg.cache)))
+        unpacked = cfg.unpacked or fetch_packages(PACKAGES, cfg.cache.expanduser())
         splits: dict[str, list[CropOf]] = {"train": [], "test": []}
         for photo in PHOTOS:
             splits[split_of(photo)].extend(crops_of(photo, _find(unpacked, photo), cfg.size, cfg.short_side))

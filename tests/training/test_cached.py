@@ -1,0 +1,54 @@
+"""Cached training sees the same numbers as training from pictures and captions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiny_recipes
+from raekit.errors import UserError
+from raekit.training.draws import Draws
+from raekit.training.stage2 import Stage2
+
+
+def build(folder: Path, **changes: object) -> Stage2:
+    values = {**tiny_recipes.stage2(folder, are_queries_trained=False), **changes}
+    return Stage2(tiny_recipes.resolve(values), torch.device("cpu"))
+
+
+def test_the_cache_holds_what_the_frozen_networks_give(tmp_path: Path) -> None:
+    plain, cached = build(tmp_path), build(tmp_path, cache=str(tmp_path / "cache"))
+    for stage in (plain, cached):
+        torch.manual_seed(3)
+        with torch.no_grad():
+            for parameter in stage.generator.backbone.parameters():
+                parameter.copy_(0.1 * torch.randn_like(parameter))
+    cached.generator.conditioner.load_state_dict(plain.generator.conditioner.state_dict())
+    for position in (0, 13):
+        draws = Draws(0, range(position, position + 5))
+        losses = [stage.loss(next(stage.batches(position, 5)), draws)["loss"] for stage in (plain, cached)]
+        # text features are cached in bf16
+        torch.testing.assert_close(losses[0], losses[1], rtol=1e-2, atol=1e-3)
+    plain_batch, cached_batch = next(plain.batches(3, 5)), next(cached.batches(3, 5))
+    assert torch.equal(plain_batch.positions, cached_batch.positions)
+    torch.testing.assert_close(plain._read(plain_batch)[0], cached_batch.latent)
+
+
+def test_a_second_run_reads_what_the_first_one_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(tmp_path, cache=str(tmp_path / "cache"))
+    monkeypatch.setattr("raekit.autoencoder.rae.RAE.encode", lambda *a: pytest.fail("encoded again"))
+    build(tmp_path, cache=str(tmp_path / "cache"))
+
+
+def test_what_changes_each_epoch_cannot_be_cached(tmp_path: Path) -> None:
+    data = {**tiny_recipes.stage2(tmp_path)["data"], "mirror": True}
+    with pytest.raises(UserError, match="data.mirror: pictures that change each epoch cannot be cached"):
+        build(tmp_path, cache=str(tmp_path / "cache"), data=data)
+
+
+def test_trained_queries_cannot_be_cached(tmp_path: Path) -> None:
+    values = {**tiny_recipes.stage2(tmp_path), "cache": str(tmp_path / "cache")}
+    with pytest.raises(UserError, match="are_queries_trained: false"):
+        Stage2(tiny_recipes.resolve(values), torch.device("cpu"))
