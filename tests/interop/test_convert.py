@@ -54,10 +54,10 @@ def ours(published: Path, encoder, tmp_path: Path) -> Path:
 
 def published_generator(path: Path, layout: str, latent: tuple[int, int, int] = LATENT) -> Path:
     cls, shape = BACKBONES[layout]
-    backbone = cls(cls.Config(**shape, **LAYOUTS[layout].settings), latent, cond_width=16)
+    backbone = cls(cls.Config(**shape, **LAYOUTS[layout].settings), latent, cond_width=40)
     for parameter in backbone.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    export_dit(Generator(backbone, layout, condition=torch.randn(5, 16)), path)
+    export_dit(Generator(backbone, layout, condition=torch.randn(5, 40)), path)
     return path
 
 

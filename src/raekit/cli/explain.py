@@ -25,6 +25,7 @@ def explain(
     from raekit.training.recipe import load_recipe
 
     resolved = load_recipe(recipe, overrides or [])
+    derived = resolved.describe()
     typer.echo(dump_yaml(resolved).rstrip())
-    typer.echo()
-    print_rows("derived", resolved.describe())
+    if derived:
+        print_rows("\nderived", derived)

@@ -50,7 +50,7 @@ def describe(registry: Registry, name: str) -> str:
         part = registry[name]
     except ImportError as error:
         return f"(cannot be loaded here: {error})"
-    return (inspect.getdoc(part) or "").partition("\n")[0]
+    return (inspect.getdoc(part) or "").partition("\n")[0].replace("``", "`")
 
 
 def find_recipes() -> list[Path]:

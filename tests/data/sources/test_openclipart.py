@@ -62,6 +62,11 @@ def test_a_title_given_to_a_whole_pack_says_nothing(collection) -> None:
     assert collection.captions() == {"map/3.svg": "hospital"}
 
 
+def test_a_file_name_speaks_where_the_title_does_not(collection) -> None:
+    collection.add("map_symbols/aiga_exit_02.svg", "", ["symbol"])
+    assert collection.captions() == {"map_symbols/aiga_exit_02.svg": "aiga exit, symbol"}
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -57,6 +57,14 @@ def test_blank_flat_and_drawn() -> None:
     assert [svg.is_flat(image) for image in (full, dot)] == [True, False]
 
 
+@pytest.mark.parametrize("size", [16, 31, 128])
+@pytest.mark.parametrize("height", ["9.99", "10.01", "10.6"])
+def test_sides_that_round_to_more_than_the_size_are_cut(size: int, height: str) -> None:
+    pytest.importorskip("resvg_py")
+    drawing = f'<svg xmlns="http://www.w3.org/2000/svg" width="10" height="{height}"><rect width="9" height="9"/></svg>'
+    assert svg.render_resvg(drawing, size).shape == (size, size, 4)
+
+
 def test_padding_clears_colour_that_cannot_be_seen() -> None:
     image = np.full((2, 4, 4), 9, np.uint8)
     image[..., 3] = 0

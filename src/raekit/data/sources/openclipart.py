@@ -145,18 +145,24 @@ def _work(path: Path) -> list[ET.Element]:
 
 
 def captioned(collection: list[ClipArt]) -> Iterator[tuple[ClipArt, str]]:
-    """The drawings to keep, each with a caption: its title unless that names a pack, else its tags."""
+    """The drawings to keep, each with a caption: its title, or where that names a pack, its file name and tags."""
     same_title = Counter(clean_title(art.title) for art in collection)
     for art in collection:
         words = " ".join((art.place.replace("_", " "), art.title, *art.tags, art.description))
         if not art.is_public_domain or LEFT_OUT_FOLDERS.match(art.place) or LEFT_OUT_WORDS.search(words):
             continue
         title, tags = clean_title(art.title), clean_tags(art.tags)
-        is_told = bool(re.search(r"[a-z]{3}", title.lower())) and same_title[title] <= MAX_SAME_TITLE
-        if is_told:
+        if re.search(r"[a-z]{3}", title.lower()) and same_title[title] <= MAX_SAME_TITLE:
             yield art, title
         elif tags:
-            yield art, ", ".join(tags)
+            named = file_words(art.place)
+            yield art, ", ".join(dict.fromkeys([named, *tags] if named else tags))
+
+
+def file_words(place: str) -> str:
+    """The words of a file's name: "map_symbols/aiga_exit_.svg" to "aiga exit"; empty where there are none."""
+    stem = place.rpartition("/")[2].removesuffix(".svg")
+    return " ".join(word for word in re.split(r"[^a-z]+", stem.lower()) if len(word) > 2)
 
 
 def clean_title(title: str) -> str:
@@ -188,9 +194,9 @@ def draw(item: tuple[ClipArt, str], size: int) -> Drawn | Dropped:
         return Dropped("unreadable")
     if is_blank(image) or is_flat(image):
         return Dropped("blank")
-    tags = clean_tags(art.tags)
-    longer = [f"{caption}, {', '.join(tags)}"] if tags and ", ".join(tags) != caption else []
-    if 10 < len(art.description) < 200:
+    tags = [tag for tag in clean_tags(art.tags) if tag != art.creator.lower()]
+    longer = [f"{caption}, {', '.join(tags)}"] if tags and not caption.endswith(", ".join(tags)) else []
+    if 10 < len(art.description) < 200 and not re.search(r"HASH\(|http|@", art.description):
         longer.append(art.description)
     metadata = {
         "caption": caption,

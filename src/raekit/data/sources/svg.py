@@ -52,7 +52,9 @@ def render_skia(svg: str, size: int) -> Pixels:
 
 
 def pad_to_square(image: Pixels, size: int) -> Pixels:
-    """Centre ``[h, w, 4]`` (neither above ``size``) on a transparent square, and clear hidden colour."""
+    """Centre ``[h, w, 4]`` on a transparent square, and clear hidden colour."""
+    # Keeping the aspect ratio, the renderer rounds the other side up, to a pixel or two above the size asked for.
+    image = image[:size, :size]
     height, width = image.shape[:2]
     square = np.zeros((size, size, 4), np.uint8)
     top, left = (size - height) // 2, (size - width) // 2
