@@ -3,9 +3,9 @@
     python scripts/train_nano.py            # data, encoder, decoder, generator, each continued where it was stopped
     python scripts/train_nano.py --bundle   # also replace src/raekit/models/nano by the result
 
-In: nothing but the recipes in recipes/nano. Out: runs below runs/nano, and with --bundle the package's own model. Started
-again after any interruption it goes on from the newest checkpoint of the stage it was in; stages that are finished are
-left alone. --seconds N stops after N seconds with a checkpoint, for machines that are lent by the minute.
+In: nothing but the recipes in recipes/nano. Out: runs below runs/nano, and with --bundle the package's own model.
+Started again after any interruption it goes on from the newest checkpoint of the stage it was in; stages that are
+finished are left alone. --seconds N stops after N seconds with a checkpoint, for machines that are lent by the minute.
 """
 
 from __future__ import annotations

@@ -24,7 +24,9 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert torch.equal(loaded.tensors["model"]["w"], torch.arange(6.0))
 
 
-def test_a_full_disk_leaves_the_old_one_and_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_one_and_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = saved(tmp_path / "step")
     real = checkpoint.save_file
 

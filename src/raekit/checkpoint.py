@@ -72,7 +72,9 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"checkpoint {str(directory)!r}: no readable {MANIFEST} ({error}); name a step_* directory") from None
+        raise UserError(
+            f"checkpoint {str(directory)!r}: no readable {MANIFEST} ({error}); name a step_* directory"
+        ) from None
     if manifest.get("format") != "raekit-checkpoint":
         raise UserError(f"checkpoint {str(directory)!r}: {MANIFEST} is not of a raekit checkpoint")
     return dict(manifest)
@@ -88,7 +90,9 @@ def load_safetensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"weights {str(path)!r}: damaged or incomplete ({error}); copy the file again") from None
 
 
-def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], source: str, optional: frozenset[str] = frozenset()) -> None:
+def load_strict(
+    module: nn.Module, tensors: Mapping[str, Tensor], source: str, optional: frozenset[str] = frozenset()
+) -> None:
     """Load a state dict in which every key must match, but for the keys listed in ``optional``.
 
     Raises:

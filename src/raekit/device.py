@@ -28,7 +28,9 @@ def pick_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
-        raise UserError(f"device {name!r}: not usable on this machine; write auto, cpu or a device that torch sees") from None
+        raise UserError(
+            f"device {name!r}: not usable on this machine; write auto, cpu or a device that torch sees"
+        ) from None
     return device
 
 

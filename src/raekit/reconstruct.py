@@ -70,7 +70,9 @@ def reconstruct_files(rae: RAE, paths: Sequence[Path]) -> Reconstruction:
         except (BadSample, OSError):
             skipped.append(path)
     if not images:
-        raise UserError(f"images: none of {len(paths)} can be read, e.g. {str(paths[0])!r}; give PNG, JPEG or WebP files")
+        raise UserError(
+            f"images: none of {len(paths)} can be read, e.g. {str(paths[0])!r}; give PNG, JPEG or WebP files"
+        )
     image = to_float(torch.stack(images)).to(rae.statistics.mean.device)
     redrawn = rae(image).clamp(0, 1)
     sheet = image_grid(torch.cat([image, redrawn]).cpu(), columns=len(images))

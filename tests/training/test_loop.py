@@ -80,11 +80,15 @@ def test_four_micro_batches_of_eight_equal_one_of_thirty_two(stage: str, tmp_pat
         recipe = tiny_recipes.resolve({**values, "run": str(tmp_path / name)}, batch_size=32, micro_batch_size=micro)
         trainer = Trainer(recipe)
         terms = trainer.train_step(trainer.stage.batches(0, micro))
-        gradients.append({"loss": terms["loss"], **{n: p.grad for n, p in trainer.parameters.items() if p.grad is not None}})
+        gradients.append(
+            {"loss": terms["loss"], **{n: p.grad for n, p in trainer.parameters.items() if p.grad is not None}}
+        )
     whole, parts = gradients
     assert whole.keys() == parts.keys() and len(whole) > 5
     for name, value in whole.items():
-        torch.testing.assert_close(parts[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            parts[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_a_non_finite_step_changes_nothing_and_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

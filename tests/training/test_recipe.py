@@ -27,7 +27,10 @@ def file(tmp_path: Path) -> Path:
         ("optim.shedule=1", "optim.shedule: unknown key; did you mean 'schedule'"),
         ("train.steps=0", "train.steps: Input should be greater than 0 (got 0)"),
         ("train.micro_batch_size=3", "train: micro_batch_size 3 must divide batch_size 8"),
-        ("autoencoder.encoder.name=dino2", "autoencoder.encoder: encoders: unknown name 'dino2'; did you mean 'dinov2'"),
+        (
+            "autoencoder.encoder.name=dino2",
+            "autoencoder.encoder: encoders: unknown name 'dino2'; did you mean 'dinov2'",
+        ),
         ("losses.lpips=1", "losses: lpips: give lpips_vgg and lpips_heads"),
         ("stage=stage3", "stage: 'stage3' is no stage"),
     ],

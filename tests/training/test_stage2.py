@@ -55,7 +55,13 @@ def test_labels_condition_as_well(tmp_path: Path) -> None:
             (tmp_path / "classes" / colour / f"{shape}.png").write_bytes(source.read_bytes())
     data = {"image_size": 32, "mixture": [{"name": "folder", "path": str(tmp_path / "classes")}]}
     condition = {"name": "label", "num_classes": 2, "width": 16}
-    values = {**tiny_recipes.stage2(tmp_path), "condition": condition, "data": data, "held_out": data, "sample_prompts": [0, 1]}
+    values = {
+        **tiny_recipes.stage2(tmp_path),
+        "condition": condition,
+        "data": data,
+        "held_out": data,
+        "sample_prompts": [0, 1],
+    }
     stage = Stage2(tiny_recipes.resolve(values), torch.device("cpu"))
     loss = stage.loss(next(stage.batches(0, 4)), Draws(0, range(4)))["loss"]
     assert torch.isfinite(loss)

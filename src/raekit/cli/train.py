@@ -27,6 +27,8 @@ def train(
     trainer = Trainer(load_recipe(recipe, changes), is_resumed=resume)
     artefact = trainer.train()
     if artefact is None:
-        typer.echo(f"stopped after step {trainer.step}; continue with: raekit train {recipe} --run {trainer.run.path} --resume")
+        typer.echo(
+            f"stopped after step {trainer.step}; continue with: raekit train {recipe} --run {trainer.run.path} --resume"
+        )
     else:
         typer.echo(f"wrote {artefact}")

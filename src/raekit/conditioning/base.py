@@ -33,9 +33,9 @@ class Cond:
     def _map(self, function: Callable[[Tensor], Tensor]) -> Cond:
         return Cond(**{f.name: None if (v := getattr(self, f.name)) is None else function(v) for f in fields(self)})
 
-    def to(self, *args: torch.device | torch.dtype | str) -> Cond:
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Cond:
         """A copy on another device; a dtype leaves the bool ``mask`` as it is."""
-        return self._map(lambda value: value.to(*args) if value.is_floating_point() else value.to(*[a for a in args if not isinstance(a, torch.dtype)]))
+        return self._map(lambda value: value.to(device, dtype if value.is_floating_point() else None))
 
     def __getitem__(self, index: slice | Tensor) -> Cond:
         return self._map(lambda value: value[index])

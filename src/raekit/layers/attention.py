@@ -66,9 +66,9 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         sin: as ``cos``.
 
     Returns:
-        ``[..., N, d]`` in the dtype of ``x``; the rotation itself runs in the dtype of the tables or better.
+        ``[..., N, d]`` in the dtype of ``x``; the rotation itself runs in float32 or better.
     """
-    exact = x.to(torch.promote_types(x.dtype, cos.dtype))
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
     pairs = exact.view(*x.shape[:-1], x.shape[-1] // 2, 2)
     c, s = cos[..., ::2].to(pairs.dtype), sin[..., ::2].to(pairs.dtype)
     if torch.compiler.is_compiling():

@@ -19,7 +19,7 @@ from raekit.checkpoint import load_safetensors, load_strict
 from raekit.encoders.base import RepresentationEncoder
 
 VGG16_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-"""Channels of VGG16's convolutions; a tap follows each stage (relu1_2, 2_2, 3_3, 4_3, 5_3), a max-pool each but the last."""
+"""Channels of VGG16's convolutions; after each stage comes a tap (relu1_2, 2_2, 3_3, 4_3, 5_3), then a max-pool."""
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 """LPIPS' own pixel statistics, for inputs in [-1,1]."""
@@ -38,7 +38,7 @@ class EncoderFeatures(nn.Module):
 
     def forward(self, image: Tensor, target_tokens: Tensor) -> Tensor:
         """Distance of ``image`` to a picture whose tokens ``[B,N,D]`` are known already."""
-        tokens = self._encoder[0].features(image)
+        tokens: Tensor = self._encoder[0].features(image)
         return (tokens.float() - target_tokens.float()).square().mean()
 
 
@@ -94,8 +94,10 @@ class LPIPS(nn.Module):
 def from_published(
     vgg: Mapping[str, Tensor], heads: Mapping[str, Tensor], stages: tuple[tuple[int, ...], ...]
 ) -> dict[str, Tensor]:
-    """Published names (``features.N.*`` of torchvision, ``linK.model.1.weight`` of LPIPS) to those of :class:`LPIPS`."""
-    tensors = {f"weights.{k}": heads[f"lin{k}.model.1.weight"] for k in range(len(stages)) if f"lin{k}.model.1.weight" in heads}
+    """Published names (``features.N.*`` of torchvision, ``linK.model.1.weight`` of LPIPS) to ours."""
+    tensors = {
+        f"weights.{k}": heads[f"lin{k}.model.1.weight"] for k in range(len(stages)) if f"lin{k}.model.1.weight" in heads
+    }
     index = 0
     for k, stage in enumerate(stages):
         for j in range(len(stage)):
@@ -123,4 +125,5 @@ def _stage(channels: tuple[int, tuple[int, ...]]) -> nn.Sequential:
 def _unit(features: Tensor) -> Tensor:
     """Features scaled to unit length over the channels; the floor is added to the norm, as published."""
     features = features.float()
-    return features / (features.norm(dim=1, keepdim=True) + 1e-10)
+    unit: Tensor = features / (features.norm(dim=1, keepdim=True) + 1e-10)
+    return unit

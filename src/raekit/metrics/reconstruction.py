@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def psnr(image: Tensor, target: Tensor, floor: float = 1e-10) -> Tensor:
-    """Peak signal-to-noise ratio in dB, ``[B]``: ``-10 log10(mse)``, the error floored so that equal images give 100 dB.
+    """Peak signal-to-noise ratio ``-10 log10(mse)`` in dB, ``[B]``; the floor gives equal images 100 dB.
 
     The image is clamped to [0,1] first, as it is when it is shown (RAE, evaluation).
     """

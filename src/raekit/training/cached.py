@@ -60,7 +60,9 @@ class CachedData:
         sizes = [len(domain.source) for domain in dataset.mixture.domains]
         self._offsets = np.concatenate([[0], np.cumsum(sizes)])
         self._captions = [
-            dataset.captions_of(domain.source[index]) for domain in dataset.mixture.domains for index in range(len(domain.source))
+            dataset.captions_of(domain.source[index])
+            for domain in dataset.mixture.domains
+            for index in range(len(domain.source))
         ]
         texts = sorted({text for captions in self._captions for text in captions})
         self._text_rows = {text: row for row, text in enumerate(texts)}
@@ -123,4 +125,6 @@ def _check_fixed(dataset: Dataset) -> None:
         ("background", settings.background == "random", "white"),
     ):
         if value:
-            raise UserError(f"data.{name}: pictures that change each epoch cannot be cached; set it to {fixed} or cache: null")
+            raise UserError(
+                f"data.{name}: pictures that change each epoch cannot be cached; set it to {fixed} or cache: null"
+            )

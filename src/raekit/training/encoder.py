@@ -3,8 +3,8 @@
 In: captioned pictures. Out: a Hugging Face directory (vision and text tower, tokenizer) for ``encoders/nano.py``.
 
 A frozen encoder of the published kind needs a model hub; this one is trained here so that everything works without.
-Two terms pull on the same tokens: SigLIP's pairwise sigmoid loss (arXiv 2303.15343, eq. 1) makes the picture agree with its
-caption, and a ViT decoder that must redraw the picture from noised tokens keeps colour and shape in them. The noise
+Two terms pull on the same tokens: SigLIP's pairwise sigmoid loss (arXiv 2303.15343, eq. 1) makes the picture agree with
+its caption, and a ViT decoder that must redraw the picture from noised tokens keeps colour and shape in them. The noise
 is the one that stage 1 adds: it spreads what the tokens say over all channels, which is what a generator needs.
 """
 
@@ -161,7 +161,9 @@ class EncoderStage(Stage):
     def _read(self, captions: Sequence[str]) -> Tensor:
         """Captions to unit embeddings ``[B,D]``."""
         length = self.config.caption_tokens
-        ids = self.tokenizer(list(captions), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+        ids = self.tokenizer(
+            list(captions), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
         pooled = self.model.text_model(input_ids=ids["input_ids"].to(self.device)).pooler_output
         return F.normalize(pooled.float(), dim=-1)
 

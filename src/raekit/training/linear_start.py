@@ -2,8 +2,8 @@
 
 In: a fresh vision tower and decoder, and some pictures. Out: the same modules, computing principal components and their
 inverse before the first training step. A small tower trained from noise for a few hundred steps knows little more than
-each patch's mean colour; the principal components of 16 x 16 patches reach 28 dB with 128 channels at once, and training
-then spends its steps on meaning and on what is not linear (docs/log.md, 2026-11-22).
+each patch's mean colour; the principal components of 16 x 16 patches reach 28 dB with 128 channels at once, and
+training then spends its steps on meaning and on what is not linear (docs/log.md, 2026-11-22).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raekit.autoencoder.decoder import ViTDecoder
+from raekit.autoencoder.decoder import DecoderBlock, ViTDecoder
 
 RIDGE = 1e-3
 """Relative ridge of the least squares, against directions that the pictures hardly use."""
@@ -54,6 +54,7 @@ def start_decoder(decoder: ViTDecoder, tokens: Tensor, pixels: Tensor) -> None:
     nn.init.orthogonal_(decoder.embed.weight)
     nn.init.zeros_(decoder.embed.bias)
     for block in decoder.blocks:
+        assert isinstance(block, DecoderBlock)
         _silence(block.attention.proj)
         _silence(block.mlp.fc2)
     hidden = decoder.hidden(tokens).flatten(0, 1)
@@ -69,7 +70,8 @@ def start_decoder(decoder: ViTDecoder, tokens: Tensor, pixels: Tensor) -> None:
 def patchify(image: Tensor, patch_size: int) -> Tensor:
     """Image ``[B,3,S,S]`` to flat patches ``[B,N,p^2*3]``, (row, column, channel): the inverse of ``unpatchify``."""
     patches = F.unfold(image, patch_size, stride=patch_size).transpose(1, 2)
-    return patches.unflatten(-1, (3, patch_size**2)).transpose(-1, -2).flatten(-2)
+    batch, num_patches, _ = patches.shape
+    return patches.view(batch, num_patches, 3, patch_size**2).transpose(2, 3).flatten(2)
 
 
 def _silence(linear: nn.Linear) -> None:

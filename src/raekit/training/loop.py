@@ -194,7 +194,9 @@ class Trainer:
     def _resume(self) -> None:
         path = self.run.latest_checkpoint()
         if path is None:
-            raise UserError(f"run directory {str(self.run.path)!r}: no checkpoint to resume from; start without --resume")
+            raise UserError(
+                f"run directory {str(self.run.path)!r}: no checkpoint to resume from; start without --resume"
+            )
         saved = checkpoint.load(path, self.device)
         if saved.state["stage"] != self.recipe.stage:
             raise UserError(f"checkpoint {str(path)!r} is of stage {saved.state['stage']!r}, not {self.recipe.stage!r}")
@@ -230,5 +232,9 @@ class Trainer:
 def progress_bar() -> Progress:
     """The bar of a training run: steps, speed, time left."""
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn()
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
     )

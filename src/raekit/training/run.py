@@ -1,11 +1,11 @@
 """A run directory: what was asked, on what machine, and how it went.
 
-    recipe.yaml        the resolved recipe, every default written out
-    environment.json   versions, device, command line, git commit
-    metrics.jsonl      one JSON object per logged step
-    loss.png           the logged losses, redrawn as the run goes
-    samples/           sheets of pictures, one per sampling step
-    checkpoints/       step_00001000/ ..., each complete or absent
+recipe.yaml        the resolved recipe, every default written out
+environment.json   versions, device, command line, git commit
+metrics.jsonl      one JSON object per logged step
+loss.png           the logged losses, redrawn as the run goes
+samples/           sheets of pictures, one per sampling step
+checkpoints/       step_00001000/ ..., each complete or absent
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class RunDirectory:
         self.path = path
         self.checkpoints = path / "checkpoints"
         if not is_resumed and any(self.checkpoints.glob("step_*")):
-            raise UserError(f"run directory {str(path)!r} holds a run already; pass --resume to continue it or --run DIR")
+            raise UserError(
+                f"run directory {str(path)!r} holds a run already; pass --resume to continue it or --run DIR"
+            )
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         (path / "recipe.yaml").write_text(dump_yaml(recipe), encoding="utf-8")
         (path / "environment.json").write_text(json.dumps(environment_stamp(), indent=1), encoding="utf-8")
@@ -73,8 +75,9 @@ class RunDirectory:
         """Append one line to ``metrics.jsonl``, and the same numbers to TensorBoard when it is on."""
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items() if self._events is not None else ():
-            self._events.add_scalar(name, value, step)
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
 
     def history(self) -> list[dict[str, Any]]:
         """All logged lines; a line cut short by a crash is left out."""
@@ -126,7 +129,10 @@ def plot_curve(points: list[tuple[int, float]], size: tuple[int, int] = (640, 36
     low, high = min(values), max(values)
     span_x, span_y = max(steps[-1] - steps[0], 1), max(high - low, 1e-12)
     line = [
-        (margin + (s - steps[0]) / span_x * (width - 2 * margin), height - margin - (v - low) / span_y * (height - 2 * margin))
+        (
+            margin + (s - steps[0]) / span_x * (width - 2 * margin),
+            height - margin - (v - low) / span_y * (height - 2 * margin),
+        )
         for s, v in points
     ]
     draw.rectangle((margin, margin, width - margin, height - margin), outline="#bbbbbb")
@@ -144,7 +150,7 @@ def _event_writer(path: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UserError("train.tensorboard: needs the tensorboard package; pip install 'raekit[train]'") from None
-    return SummaryWriter(str(path))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(path))
 
 
 def _parse_line(line: str) -> dict[str, Any] | None:

@@ -2,9 +2,9 @@
 
 In: pictures. Out: a latent-space artefact (decoder, latent statistics, the encoder's identity).
 
-The encoder is frozen. Its tokens receive noise of a random level, so that the decoder also accepts what a generator will
-produce (RAE, section 4.3), and the decoder redraws the picture. Loss: L1, L1 of neighbour differences, distance in the
-encoder's own tokens, and LPIPS where its weights are given (RAE, appendix C.2).
+The encoder is frozen. Its tokens receive noise of a random level, so that the decoder also accepts what a generator
+will produce (RAE, section 4.3), and the decoder redraws the picture. Loss: L1, L1 of neighbour differences, distance in
+the encoder's own tokens, and LPIPS where its weights are given (RAE, appendix C.2).
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class Stage1(Stage):
         return terms
 
     def _target(self, image: Tensor) -> Tensor:
-        """The picture at the decoder's output size, which may differ from the encoder's input (RAE: 224 in, 256 out)."""
+        """The picture at the decoder's output size, which may differ from the encoder's input (224 in, 256 out)."""
         if image.shape[-1] == self.rae.output_size:
             return image
         size = (self.rae.output_size, self.rae.output_size)

@@ -1,6 +1,7 @@
 """Stage 2: training a generator in the latent space of a finished autoencoder.
 
-In: captioned (or labelled) pictures and a latent-space artefact. Out: a generator directory that ``raekit generate`` loads.
+In: captioned (or labelled) pictures and a latent-space artefact. Out: a generator directory, which ``raekit generate``
+loads.
 
 A latent, noise and a time give ``z_t``; the backbone, told the caption by the conditioner, predicts the velocity or the
 clean latent (RAE, section 3.3; Scale-RAE, section 3). Encoder and decoder are frozen throughout. With a frozen language
