@@ -43,7 +43,18 @@ def component(registry: Registry) -> Any:
         except UnknownName as error:
             raise ValueError(str(error)) from None
 
-    return Annotated[SerializeAsAny[Config], BeforeValidator(parse)]
+    return Annotated[SerializeAsAny[Config], BeforeValidator(parse), _AnyOf(registry)]
+
+
+class _AnyOf:
+    """JSON schema of a component: any row of its registry. Validation does not need it, so nothing is imported early."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        del schema
+        return {"anyOf": [handler(self.registry[name].Config.__pydantic_core_schema__) for name in self.registry]}
 
 
 def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -91,7 +91,9 @@ def kind_of(source: Path) -> str:
     if any("blocks.0." in key for key in tensors):
         return "published generator"
     keys = ", ".join(sorted(tensors)[:3])
-    raise UserError(f"convert: {str(source)!r} no decoder and no generator (first keys: {keys}); name another file")
+    raise UserError(
+        f"convert: {str(source)!r} is neither decoder nor generator (first keys: {keys}); name another file"
+    )
 
 
 def decoder_in(source: Path, target: Path, config: ConvertConfig) -> Rows:

@@ -171,10 +171,13 @@ class EncoderStage(Stage):
         """Mean over pictures of the summed pairwise sigmoid loss."""
         logits = image @ text.T * self.model.logit_scale.exp() + self.model.logit_bias
         signs = 2 * torch.eye(len(logits), device=logits.device) - 1
-        return -F.logsigmoid(signs * logits).sum() / len(logits)
+        loss: Tensor = -F.logsigmoid(signs * logits).sum() / len(logits)
+        return loss
 
     def _draw(self, tokens: Tensor) -> Tensor:
-        return self.decoder(tokens).float() * 0.5 + 0.5
+        """Image ``[B,3,S,S]`` in [0,1], redrawn from tokens."""
+        image: Tensor = self.decoder(tokens).float() * 0.5 + 0.5
+        return image
 
     def _held_out_batch(self, size: int) -> Batch:
         return next(iter(Loader(build_dataset(self.config.held_out), size, stop=size)))
@@ -225,7 +228,7 @@ def train_tokenizer(captions: Sequence[str], vocabulary: int, length: int) -> An
     )
     tokenizer.train_from_iterator(captions, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>", model_max_length=length
     )
 

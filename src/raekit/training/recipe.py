@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
+
+from pydantic import TypeAdapter
 
 from raekit.config import read_recipe, validate
 from raekit.errors import UserError
@@ -27,13 +29,20 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
         UserError: every mistake in the file, each with its full path, value and the nearest known name.
     """
     values = read_recipe(path, overrides)
-    stage = values.get("stage")
+    stage = str(values.get("stage"))
     if stage not in STAGES:
-        raise UserError(f"{path}: stage: {stage!r} is no stage; {nearest_hint(str(stage), STAGES)}")
+        raise UserError(f"{path}: stage: {stage!r} is no stage; {nearest_hint(stage, STAGES)}")
     recipe: Recipe = validate(STAGES[stage].Config, values, str(path))
     return recipe
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON schema of all recipes, for editors that check YAML while it is written."""
-    return {"anyOf": [STAGES[name].Config.model_json_schema() for name in STAGES]}
+    """JSON schema of all recipes, for editors that check YAML while it is written (``recipes/schema.json``)."""
+    stages = TypeAdapter(Union[tuple(STAGES[name].Config for name in STAGES)])  # noqa: UP007 - built at run time
+    schema = stages.json_schema()
+    for definition in schema["$defs"].values():
+        if "stage" in definition.get("properties", {}):
+            definition["properties"]["base"] = {"type": "string", "description": "Recipe that this one changes."}
+            # A recipe with a parent may leave anything out.
+            definition["required"] = ["stage"] if "stage" in definition.get("required", []) else []
+    return schema
