@@ -110,7 +110,7 @@ def test_bf16_autocast_and_bf16_weights(name: str) -> None:
     exact = backbone(z_t, t, cond)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = backbone(z_t, t, cond)
-    half = backbone.bfloat16()(z_t.bfloat16(), t, cond.to(torch.bfloat16))
+    half = backbone.bfloat16()(z_t.bfloat16(), t, cond.to("cpu", torch.bfloat16))
     assert half.dtype == torch.bfloat16
     for rough in (mixed, half):
         assert (rough.float() - exact).norm() < 0.1 * exact.norm()

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from raekit.config import validate
-from raekit.data.dataset import MAX_SKIPS, DataConfig, Dataset, build_dataset
+from raekit.data.dataset import MAX_SKIPS, DataConfig, Dataset, build_dataset, pictures_of
 from raekit.data.palette import PALETTE
 from raekit.data.sample import ENDLESS
 from raekit.errors import UserError
@@ -121,3 +121,13 @@ def test_pictures_kept_in_memory_are_read_once(write_shard) -> None:
 def test_mistakes_in_the_block_are_named(block: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         validate(DataConfig, block, "recipe")
+
+
+def test_a_folder_is_read_as_what_it_holds(write_shard, tmp_path) -> None:
+    path = write_shard(numbers=range(3))
+    for given in (path, tmp_path):
+        data = build_dataset(pictures_of(given, "train", 8))
+        assert [data[p].key for p in range(3)] == ["s000", "s001", "s002"]
+    (tmp_path / "files").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "files" / "a.png")
+    assert build_dataset(pictures_of(tmp_path / "files", None, 8))[0].domain == "folder"

@@ -87,6 +87,12 @@ class CachedData:
         features = self._features.read(texts)["features"].to(device)
         return CachedBatch(latent, features, torch.tensor(list(positions)))
 
+    def some_features(self, count: int) -> Tensor:
+        """Text features ``[M,N,H]`` of ``count`` captions, evenly spread over the sorted captions (all, if fewer)."""
+        total = self._features.num_rows
+        rows = [total * k // min(count, total) for k in range(min(count, total))]
+        return self._features.read(rows)["features"]
+
     @torch.no_grad()
     def _fill_latents(self, rae: RAE, folder: Path) -> TensorCache:
         key = {"latent_space": rae.checksum, "data": self.dataset.config.model_dump(mode="json")}

@@ -1,6 +1,6 @@
-"""A data-driven start for an encoder and its decoder: the best linear code of the patches.
+"""Data-driven starts: an encoder and its decoder as the best linear code of the patches, a connector that whitens.
 
-In: a fresh vision tower and decoder, and some pictures. Out: the same modules, computing principal components and their
+In: fresh modules and some of the data they will see. Out: the same modules, computing principal components and their
 inverse before the first training step. A small tower trained from noise for a few hundred steps knows little more than
 each patch's mean colour; the principal components of 16 x 16 patches reach 28 dB with 128 channels at once, and
 training then spends its steps on meaning and on what is not linear (docs/log.md, 2026-11-22).
@@ -18,6 +18,8 @@ from raekit.autoencoder.decoder import DecoderBlock, ViTDecoder
 
 RIDGE = 1e-3
 """Relative ridge of the least squares, against directions that the pictures hardly use."""
+WHITENING_FLOOR = 0.1
+"""Share of the mean power that is added to each component's own before dividing, so that noise is not blown up."""
 
 
 @torch.no_grad()
@@ -65,6 +67,29 @@ def start_decoder(decoder: ViTDecoder, tokens: Tensor, pixels: Tensor) -> None:
     solution = torch.linalg.solve(gram + ridge, design.T @ target.double()).float()
     decoder.head.weight.copy_(solution[:-1].T)
     decoder.head.bias.copy_(solution[-1])
+
+
+@torch.no_grad()
+def start_connector(connector: nn.Linear, features: Tensor) -> None:
+    """Let the connector start as the leading principal components of the text features, at nearly equal size.
+
+    A language model's states share a large mean and a few loud directions, and what tells one prompt from another is
+    a hundred times smaller (docs/log.md, 2026-11-22); from a random start, most of training goes into finding it.
+
+    Args:
+        connector: ``Linear(H -> Z)``.
+        features: ``[M,N,H]``, of ``M`` captions at ``N`` queries.
+    """
+    values = features.float()
+    within = (values - values.mean(dim=0)).flatten(0, 1)
+    power, directions = torch.linalg.eigh(within.T @ within / len(within))
+    count = min(connector.out_features, connector.in_features)
+    power, directions = power.flip(0)[:count], directions.flip(1)[:, :count]
+    weight = directions.T / torch.sqrt(power + WHITENING_FLOOR * power.mean())[:, None]
+    nn.init.zeros_(connector.weight)
+    connector.weight[:count] = weight.to(connector.weight)
+    nn.init.zeros_(connector.bias)
+    connector.bias[:count] = -(weight @ values.mean(dim=(0, 1))).to(connector.bias)
 
 
 def patchify(image: Tensor, patch_size: int) -> Tensor:

@@ -34,6 +34,7 @@ from raekit.image_grid import image_grid
 from raekit.samplers.settings import Sampling
 from raekit.training.cached import CachedBatch, CachedData
 from raekit.training.draws import Draws
+from raekit.training.linear_start import start_connector
 from raekit.training.stage import Recipe, Stage
 from raekit.transport.objective import FlowMatching
 
@@ -45,6 +46,8 @@ else:
     ConditionerChoice = component(CONDITIONERS)
 
 PURPOSE_TIME, PURPOSE_EPS, PURPOSE_DROP = range(3)
+NUM_START_CAPTIONS = 4096
+"""Captions whose features the connector's start is computed from."""
 EVALUATION_SEED = 1
 """Seed of the draws of the validation loss: the same times and noise at every evaluation."""
 
@@ -74,6 +77,8 @@ class Stage2(Stage):
         """Prompts (or labels) of the sheets, always with the same noise."""
         cache: Path | None = None
         """Folder for latents and text features computed once; None = compute them at every step."""
+        is_linear_start: bool = True
+        """With a cache: the connector starts as the principal components of the features (``linear_start.py``)."""
         num_held_out: int = Field(256, gt=0)
         """Held-out pictures used by ``evaluate``."""
 
@@ -85,6 +90,10 @@ class Stage2(Stage):
         self.dataset = build_dataset(config.data, config.seed)
         self.held_out = build_dataset(config.held_out)
         self.cached = None if config.cache is None else self._cached(self.dataset, config.cache)
+        if self.cached is not None and config.is_linear_start:
+            conditioner = self.generator.conditioner
+            assert isinstance(conditioner, QueryConditioner)
+            start_connector(conditioner.connector, self.cached.some_features(NUM_START_CAPTIONS))
 
     def modules(self) -> dict[str, nn.Module]:
         return self.generator.modules
