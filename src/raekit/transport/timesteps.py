@@ -82,7 +82,8 @@ def linear_grid(num_steps: int, factor: float = 1.0) -> Tensor:
     Returns:
         ``[num_steps + 1]`` float64, strictly decreasing.
     """
-    return shift_times(torch.linspace(1, 0, num_steps + 1, dtype=torch.float64), factor)
+    # a / (1 + (a - 1)) may round to the next number above 1
+    return shift_times(torch.linspace(1, 0, num_steps + 1, dtype=torch.float64), factor).clamp(max=1)
 
 
 def rae_published_grid(num_steps: int, factor: float = 1.0) -> Tensor:
