@@ -4,8 +4,8 @@
     python scripts/gpu_check.py --out OUT --sizes nano --steps 3   # also runs on a CPU, to see that the script works
 
 In: nothing. Out: OUT/tests.txt and OUT/speed.json: images/s, model FLOP/s against the device's peak where that is
-known, and peak memory, of whole training steps (forward, backward, AdamW, EMA) on latents of 768 x 16 x 16. Each size is
-written as soon as it is measured; sizes already in speed.json are not measured again.
+known, and peak memory, of whole training steps (forward, backward, AdamW, EMA) on latents of 768 x 16 x 16. Each size
+is written as soon as it is measured; sizes already in speed.json are not measured again.
 """
 
 from __future__ import annotations

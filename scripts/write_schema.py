@@ -1,6 +1,6 @@
 """Write recipes/schema.json, by which editors check recipes while they are typed.
 
-    python scripts/write_schema.py
+python scripts/write_schema.py
 """
 
 from __future__ import annotations

@@ -32,7 +32,6 @@ TESTED_ELSEWHERE = {
     "__init__.py": "the front door: tests/cli/test_cli.py and the registry tests import through it",
     "__main__.py": "tests/cli/test_cli.py runs python -m raekit",
     "errors.py": "tests/cli/test_cli.py: the sentence and the exit code",
-    "training/stage.py": "abstract: tests/training/ runs every stage",
 }
 """Modules (or folders, with a slash) without a test file of their own, and where they are tested instead."""
 

@@ -47,7 +47,7 @@ def component(registry: Registry) -> Any:
 
 
 class _AnyOf:
-    """JSON schema of a component: any row of its registry. Validation does not need it, so nothing is imported early."""
+    """JSON schema of a component: any row of its registry, imported only when a schema is asked for."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
@@ -87,7 +87,7 @@ def validate(model: type[Config], values: Mapping[str, Any], source: str) -> Any
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise UserError(f"{source}: " + "; ".join(_describe(e, model) for e in error.errors())) from None
+        raise UserError(f"{source}: " + "; ".join(_describe(e, model, values) for e in error.errors())) from None
 
 
 def dump_yaml(config: Config) -> str:
@@ -174,11 +174,12 @@ def _index(items: list[Any], key: str, override: str) -> int:
     return int(key)
 
 
-def _describe(error: Any, model: type[Config]) -> str:
+def _describe(error: Any, model: type[Config], values: Mapping[str, Any]) -> str:
     """One validation error as a clause: full path, value, what is known there."""
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{path}: unknown key; {nearest_hint(str(error['loc'][-1]), _known_keys(model, error['loc'][:-1]))}"
+        known = _known_keys(model, values, error["loc"][:-1])
+        return f"{path}: unknown key; {nearest_hint(str(error['loc'][-1]), known)}"
     if error["type"] == "missing":
         return f"{path}: missing; add it to the recipe"
     message = error["msg"].removeprefix("Value error, ")
@@ -186,13 +187,25 @@ def _describe(error: Any, model: type[Config]) -> str:
     return f"{path}: {message}{shown}"
 
 
-def _known_keys(model: type[Config], path: Sequence[str | int]) -> list[str]:
-    """Field names of the model that lies at ``path`` below ``model``; the top's when the path leaves typed models."""
-    current: Any = model
+def _known_keys(model: type[Config], values: Any, path: Sequence[str | int]) -> list[str]:
+    """Field names of the model that read ``values`` at ``path``; a component's model follows from its name."""
+    current, field = model, None
     for part in path:
-        field = getattr(current, "model_fields", {}).get(part)
-        if field is None:
-            continue
-        options = [field.annotation, *get_args(field.annotation)]
-        current = next((o for o in options if isinstance(o, type) and issubclass(o, Config)), current)
+        values = values[part]
+        field = current.model_fields[part] if isinstance(part, str) else field
+        if isinstance(values, Mapping) and field is not None:
+            current = _model_of(field, values) or current
     return list(current.model_fields)
+
+
+def _model_of(field: Any, values: Mapping[str, Any]) -> type[Config] | None:
+    """The model that reads ``values`` in a field of one, of several, or of none."""
+    for option in (field.annotation, *get_args(field.annotation)):
+        marks = [*field.metadata, *getattr(option, "__metadata__", ())]
+        registry = next((mark.registry for mark in marks if isinstance(mark, _AnyOf)), None)
+        if registry is not None:
+            found: type[Config] = registry[values["name"]].Config
+            return found
+        if isinstance(option, type) and issubclass(option, Config):
+            return option
+    return None

@@ -15,9 +15,7 @@ from raekit.encoders import ENCODERS, source
 from raekit.errors import UserError
 
 
-def test_path_is_a_directory_then_the_package_then_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_path_is_a_directory_then_the_package_then_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package, here = tmp_path / "package", tmp_path / "here"
     (package / "models/a").mkdir(parents=True)
     (here / "models/b").mkdir(parents=True)

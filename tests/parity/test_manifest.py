@@ -28,9 +28,7 @@ PENDING = {
 }
 """Case (pattern) to the part that brings it."""
 
-MODULES = [
-    importlib.import_module(f"parity.{path.stem}") for path in sorted(Path(__file__).parent.glob("cases_*.py"))
-]
+MODULES = [importlib.import_module(f"parity.{path.stem}") for path in sorted(Path(__file__).parent.glob("cases_*.py"))]
 
 
 def test_case(entry: Mapping[str, Any], golden: Path) -> None:

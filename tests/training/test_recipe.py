@@ -12,7 +12,6 @@ import tiny_recipes
 from raekit.errors import UserError
 from raekit.training.recipe import json_schema, load_recipe
 
-
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 

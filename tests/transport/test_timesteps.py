@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from raekit.errors import UserError
 from raekit.transport import GRIDS, TIMESTEPS
 from raekit.transport.timesteps import (
     linear_grid,
@@ -95,3 +96,10 @@ def test_grids_start_at_noise_and_decrease(name: str) -> None:
     grid = GRIDS[name](10, 3.0)
     assert grid[0] == 1
     assert (grid.diff() < 0).all()
+
+
+@pytest.mark.parametrize(("name", "least"), [("rae_published", 2), ("scale_rae_published", 3)])
+def test_published_grids_refuse_to_make_no_step(name: str, least: int) -> None:
+    with pytest.raises(UserError, match=f"give {least} or more"):
+        GRIDS[name](least - 1)
+    assert len(GRIDS[name](least)) == least

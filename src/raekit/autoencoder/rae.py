@@ -32,7 +32,7 @@ else:
 
 
 class RAE(nn.Module):
-    """A latent space; see the module's docstring.
+    """Representation autoencoder: frozen encoder, latent statistics, trained decoder.
 
     Args:
         config: what it is made of.

@@ -16,7 +16,7 @@ from raekit.errors import UserError
 
 
 class Folder(Source):
-    """Pictures below a folder; see the module's docstring.
+    """A folder of pictures with .txt captions, or of one sub-folder per class.
 
     Raises:
         UserError: the folder is missing or holds no picture.

@@ -27,7 +27,7 @@ _CAPTION_KEYS = ("caption", "text", "prompt")
 
 
 class Shards(Source):
-    """Samples of one or many tars; see the module's docstring.
+    """WebDataset tars, read at random access by an index.
 
     Raises:
         UserError: no tar there, a tar is cut short, a build is unfinished, or the split is empty.

@@ -60,7 +60,7 @@ class LossConfig(Config):
 
 
 class Stage1(Stage):
-    """The decoder's training; see the module's docstring."""
+    """A decoder learns to redraw pictures from the noised tokens of a frozen encoder."""
 
     class Config(Recipe):
         """Settings of stage 1."""

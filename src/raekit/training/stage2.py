@@ -53,7 +53,7 @@ EVALUATION_SEED = 1
 
 
 class Stage2(Stage):
-    """The generator's training; see the module's docstring."""
+    """A generator learns to make latents from noise, as captions or labels say."""
 
     class Config(Recipe):
         """Settings of stage 2."""

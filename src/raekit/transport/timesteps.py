@@ -19,6 +19,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from raekit.errors import UserError
+
 BASE_DIM = 4096
 """Latent dimension at which no shift is needed, ``n`` of the papers."""
 
@@ -90,7 +92,11 @@ def rae_published_grid(num_steps: int, factor: float = 1.0) -> Tensor:
     """RAE's grid: ``num_steps`` *points*, so one step fewer, from 1 to ``shift(0.001)``; it never reaches data.
 
     With 50 "steps" the model runs 49 times and the last state still holds 0.7 % noise at ``a = 6.93``.
+
+    Raises:
+        UserError: fewer than 2 points, which make no step.
     """
+    _needs_points(num_steps, 2)
     return shift_times(1 - torch.linspace(0, RAE_LARGEST_T, num_steps, dtype=torch.float64), factor)
 
 
@@ -98,6 +104,17 @@ def scale_rae_published_grid(num_steps: int, factor: float = 1.0) -> Tensor:
     """Scale-RAE's grid: ``num_steps`` points out of 1000 (``k / 1000``), shifted, from 1 to ``shift(0.001)``.
 
     The released sampler does not walk it from end to end: see :func:`raekit.samplers.ode.scale_rae_published`.
+
+    Raises:
+        UserError: fewer than 3 points, of which that sampler makes no step.
     """
+    _needs_points(num_steps, 3)
     indices = torch.arange(num_steps, dtype=torch.float64) * (999 / (num_steps - 1))
     return shift_times((indices.round() + 1) / 1000, factor).flip(0)
+
+
+def _needs_points(num_steps: int, least: int) -> None:
+    if num_steps < least:
+        raise UserError(
+            f"steps: {num_steps} is too few for this published grid, which counts points; give {least} or more"
+        )
