@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import errno
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-import typer
 from PIL import Image
 from safetensors import safe_open
-from typer.testing import CliRunner
 
 import raekit
 import tiny_generator
+from cli import verbs
 from raekit.cli.generate import SLUG_LENGTH, generate, slugs
 from raekit.errors import UserError
 
@@ -24,14 +24,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_generator.saved(tmp_path_factory.mktemp("model"))
 
 
-def run(*words: object) -> str:
-    """Standard output of ``raekit generate``."""
-    app = typer.Typer()
-    app.command()(generate)
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    if done.exception is not None:
-        raise done.exception
-    return done.stdout
+run = partial(verbs.run, generate)
 
 
 def test_a_picture_per_prompt_and_seed_that_remembers_its_making(model: Path, tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""The model in the package: it loads, draws the same picture again, fits its size, and is told apart from others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import raekit
+from raekit.conditioning.language_model import SMOLLM2_NAME, load_language_model
+from raekit.data.transforms import to_float
+from raekit.errors import UserError
+from raekit.metrics.reconstruction import psnr
+from raekit.reconstruct import load_autoencoder
+
+NANO = Path(raekit.__file__).parent / "models/nano"
+DEMO_MEMORY = 40e6
+
+
+@pytest.fixture(scope="module")
+def language_model() -> None:
+    try:
+        load_language_model(SMOLLM2_NAME)
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+def test_the_bundled_weights_stay_small() -> None:
+    size = sum(path.stat().st_size for path in NANO.rglob("*") if path.is_file())
+    assert 1e6 < size <= DEMO_MEMORY
+
+
+@pytest.mark.usefixtures("language_model")
+def test_a_prompt_gives_the_same_picture_alone_and_in_company() -> None:
+    model = raekit.load()
+    company = model(["a red apple", "a cat face"], num=2, seed=3, steps=4, output="tensor")
+    alone = model("a red apple", num=1, seed=4, steps=4, output="tensor")
+    assert company.shape == (4, 3, 64, 64)
+    torch.testing.assert_close(alone[0], company[1], atol=2e-3, rtol=0)
+    assert (company[1] - company[3]).abs().mean() > 0.01, "the prompt changes nothing"
+
+
+@pytest.mark.usefixtures("language_model")
+def test_colours_follow_the_prompt() -> None:
+    model = raekit.load()
+    red, green = model(
+        ["a flat emoji of a red apple", "a flat emoji of a green apple"], seed=1, steps=20, output="tensor"
+    )
+    red_surplus = [(image[0] - image[1]).mean().item() for image in (red, green)]
+    assert red_surplus[0] > red_surplus[1]
+
+
+def test_the_autoencoder_gives_a_drawing_back() -> None:
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (64, 64), "white")
+    ImageDraw.Draw(image).ellipse((8, 8, 56, 56), fill="#e03030")
+    pixels = torch.tensor(list(image.getdata()), dtype=torch.uint8).view(1, 64, 64, 3).permute(0, 3, 1, 2)
+    rae = load_autoencoder()
+    with torch.no_grad():
+        assert psnr(rae(to_float(pixels)), to_float(pixels)).item() > 20
