@@ -7,7 +7,6 @@ Measured on one core: width 24, 0.0008; width 12, 0.314 (bound 0.25); width 12 p
 
 import warnings
 
-import pytest
 import torch
 
 from raekit.backbones.dit import DiT
@@ -41,17 +40,14 @@ def overfit(width: int, heads: int, prediction: str) -> float:
     return sum(losses[-50:]) / 50
 
 
-@pytest.mark.slow
 def test_wide_model_overfits_one_image() -> None:
     assert overfit(width=24, heads=2, prediction="velocity") < 0.03
 
 
-@pytest.mark.slow
 def test_half_the_width_stays_at_the_bound() -> None:
     bound = (TOKEN_WIDTH - 12) / TOKEN_WIDTH
     assert bound <= overfit(width=12, heads=1, prediction="velocity") < bound + 0.1
 
 
-@pytest.mark.slow
 def test_predicting_x_escapes_the_bound() -> None:
     assert overfit(width=12, heads=1, prediction="x") < 0.03

@@ -1,4 +1,4 @@
-"""The whole line on drawn pictures: encoder, decoder, generator, pictures from a prompt, all through the command line."""
+"""The whole line on drawn pictures: encoder, decoder, generator, a picture from a prompt, all by the command line."""
 
 from __future__ import annotations
 
