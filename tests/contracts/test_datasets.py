@@ -1,0 +1,67 @@
+"""Every registered source keeps the contract: the same index is the same sample, as uint8 pixels with a caption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tiny_data
+from raekit.data import DATASETS
+from raekit.data.sample import Sample, Source
+from raekit.data.tar import TarWriter
+
+
+def shards(folder: Path) -> dict[str, object]:
+    """A tar of the drawn pictures; scenes can be composed of them too."""
+    pictures = tiny_data.pictures(folder / "pictures")
+    path = folder / "pictures.tar"
+    with TarWriter(path) as tar:
+        for picture in sorted(pictures.glob("*.png")):
+            caption = picture.with_suffix(".txt").read_bytes()
+            tar.add(picture.stem, {".png": picture.read_bytes(), ".txt": caption})
+    return {"path": path}
+
+
+def folder(folder: Path) -> dict[str, object]:
+    return {"path": tiny_data.pictures(folder / "pictures")}
+
+
+def rendered_text(folder: Path) -> dict[str, object]:
+    return {"fonts": "builtin", "size": 48}
+
+
+SETTINGS = {"shards": shards, "folder": folder, "rendered_text": rendered_text}
+ELSEWHERE = {"scenes"}
+"""Needs sprites with labels: ``tests/data/test_scenes.py`` builds some and checks the same things."""
+
+
+def test_every_source_is_checked() -> None:
+    assert set(DATASETS) == SETTINGS.keys() | ELSEWHERE
+
+
+@pytest.fixture(params=sorted(SETTINGS))
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
+    name = request.param
+    built: Source = DATASETS.build(DATASETS[name].Config(**SETTINGS[name](tmp_path)))
+    return built
+
+
+def test_the_same_index_is_the_same_sample(source: Source) -> None:
+    for index in (0, 3):
+        first, second = source[index], source[index]
+        assert isinstance(first, Sample)
+        assert np.array_equal(first.image, second.image) and first.captions == second.captions
+    assert source[0].key != source[3].key
+
+
+def test_pixels_are_uint8_with_colour_and_perhaps_alpha(source: Source) -> None:
+    image = source[1].image
+    assert image.dtype == np.uint8
+    assert image.ndim == 3 and image.shape[2] in (3, 4)
+
+
+def test_captions_are_words(source: Source) -> None:
+    assert source[2].captions[0].strip()
+    assert len(source) > 3
