@@ -38,7 +38,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 
 def json_schema() -> dict[str, Any]:
     """JSON schema of all recipes, for editors that check YAML while it is written (``recipes/schema.json``)."""
-    stages = TypeAdapter(Union[tuple(STAGES[name].Config for name in STAGES)])  # noqa: UP007 - built at run time
+    stages: TypeAdapter[Any] = TypeAdapter(Union[tuple(STAGES[name].Config for name in STAGES)])  # type: ignore[arg-type]  # noqa: UP007 - built at run time
     schema = stages.json_schema()
     for definition in schema["$defs"].values():
         if "stage" in definition.get("properties", {}):
