@@ -114,7 +114,7 @@ def test_half_size_for_shipping(rae: RAE, tmp_path: Path) -> None:
 
 def test_averaged_weights_can_be_stored_instead(rae: RAE, tmp_path: Path) -> None:
     averaged = {key: value * 0 for key, value in rae.decoder.state_dict().items()}
-    rae.save(tmp_path, decoder=averaged)
+    rae.save(tmp_path, trained={f"decoder.{key}": value for key, value in averaged.items()})
     assert not RAE.load(tmp_path).decoder.last_layer.any() and rae.decoder.last_layer.any()
 
 

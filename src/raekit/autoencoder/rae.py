@@ -6,7 +6,6 @@ the decoder is trained; noise enters between encoder and decoder, and only in st
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,13 +16,25 @@ from torch import Tensor, nn
 
 from raekit import config
 from raekit.autoencoder import artefact
+from raekit.autoencoder.base import NoiseSource, Trainable
 from raekit.autoencoder.decoder import ViTDecoder
-from raekit.autoencoder.latent import LatentStatistics, NoiseLaw, StreamingStatistics, to_grid, to_tokens
+from raekit.autoencoder.latent import (
+    LatentStatistics,
+    NoiseLaw,
+    StreamingStatistics,
+    add_noise,
+    noise_sigma,
+    to_grid,
+    to_tokens,
+)
 from raekit.checkpoint import load_strict
 from raekit.config import component, validate
 from raekit.encoders import ENCODERS
 from raekit.encoders.base import EncoderConfig, RepresentationEncoder
 from raekit.errors import UserError
+
+PURPOSE_SIGMA, PURPOSE_EPS = range(2)
+"""Uses of a sample's random numbers in :meth:`RAE.redraw`."""
 
 if TYPE_CHECKING:
     EncoderChoice = EncoderConfig
@@ -31,7 +42,7 @@ else:
     EncoderChoice = component(ENCODERS)
 
 
-class RAE(nn.Module):
+class RAE(Trainable):
     """Representation autoencoder: frozen encoder, latent statistics, trained decoder.
 
     Args:
@@ -69,8 +80,6 @@ class RAE(nn.Module):
         self.config = config.model_copy(update={"encoder": self.encoder.config})
         self.decoder = decoder or ViTDecoder(config.decoder, self.encoder.width, self.encoder.grid)
         self.statistics = statistics or LatentStatistics.identity(self.encoder.width)
-        self.checksum = ""
-        """Checksum of the artefact this latent space was saved to or loaded from; empty before the first save."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -78,14 +87,19 @@ class RAE(nn.Module):
         return (self.encoder.width, self.encoder.grid, self.encoder.grid)
 
     @property
-    def dim(self) -> int:
-        """Numbers in a latent, ``C h w``; the noise schedule's shift follows from it."""
-        return math.prod(self.shape)
-
-    @property
     def output_size(self) -> int:
         """Side of a decoded image, pixels; it may differ from the encoder's input size."""
         return self.decoder.output_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights lie."""
+        return self.statistics.mean.device
+
+    @property
+    def last_layer(self) -> Tensor:
+        """Of the decoder."""
+        return self.decoder.last_layer
 
     def encode(self, image: Tensor) -> Tensor:
         """Latent ``[B,C,h,w]``, normalised; images of another size are resized by the encoder."""
@@ -105,9 +119,22 @@ class RAE(nn.Module):
         pixels: Tensor = self.decoder(tokens)
         return pixels * self.encoder.image_std + self.encoder.image_mean
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Reconstruction ``[B,3,S,S]``, without noise."""
-        return self.decode(self.encode(image))
+    def trained(self) -> dict[str, nn.Module]:
+        """The decoder alone: the encoder is frozen."""
+        return {"decoder": self.decoder}
+
+    def precompute(self, image: Tensor) -> Tensor:
+        """Raw tokens ``[B,N,C]``."""
+        return self.encode_tokens(image)
+
+    def redraw(self, start: Tensor, noise: NoiseSource | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The picture of raw tokens, which receive noise of a random level first (RAE, section 4.3)."""
+        if noise is not None and self.config.tau:
+            law = self.config.noise_law
+            draw = noise.uniform(PURPOSE_SIGMA) if law == "uniform" else noise.normal(PURPOSE_SIGMA)
+            eps = noise.normal(PURPOSE_EPS, start.shape[1:])
+            start = add_noise(start, noise_sigma(law, self.config.tau, draw), eps)
+        return self.decode_tokens(start), {}
 
     @torch.no_grad()
     def fit_statistics(self, images: Iterable[Tensor]) -> None:
@@ -120,20 +147,20 @@ class RAE(nn.Module):
         self.statistics = stream.finish(self.config.statistics)
 
     def save(
-        self, directory: Path, dtype: torch.dtype = torch.float32, decoder: Mapping[str, Tensor] | None = None
+        self, directory: Path, dtype: torch.dtype = torch.float32, trained: Mapping[str, Tensor] | None = None
     ) -> None:
         """Write the artefact: everything but the encoder's weights, which it names by their digest.
 
         Args:
             directory: replaced as a whole, or left as it was.
             dtype: of the stored decoder weights (the statistics stay float32).
-            decoder: weights to store in place of the module's own, such as their moving average.
+            trained: weights ``decoder.*`` to store in place of the module's own, such as their moving average.
 
         Raises:
             UserError: the disk is full or the place is not writable.
         """
-        weights = self.decoder.state_dict() if decoder is None else decoder
-        tensors = {f"decoder.{key}": value.to(dtype) for key, value in weights.items()}
+        weights = {f"decoder.{key}": value for key, value in self.decoder.state_dict().items()} | dict(trained or {})
+        tensors = {key: value.to(dtype) for key, value in weights.items()}
         tensors |= {f"statistics.{key}": value for key, value in self.statistics.state_dict().items()}
         self.checksum = artefact.write(Path(directory), self._identity(dtype), tensors)
 

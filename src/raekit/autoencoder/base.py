@@ -1,0 +1,140 @@
+"""What a latent space is, whichever network makes it: the contract that RAE, FLUX / SDXL VAE and the nano KL-VAE share.
+
+In: image ``[B,3,H,W]`` in [0,1]. Out: latent ``[B,C,h,w]`` of about zero mean and unit variance, and back. Generators,
+metrics and verbs see only this class, so that two generators can differ by the latent space and by nothing else. What
+stage 1 needs of a latent space that can be trained stands below, apart: :class:`Trainable`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from raekit.autoencoder import AUTOENCODERS, artefact
+
+
+class NoiseSource(Protocol):
+    """Random numbers that belong to the samples of a batch (see :mod:`raekit.training.draws`)."""
+
+    def uniform(self, purpose: int) -> Tensor:
+        """``[B]`` in [0, 1)."""
+
+    def normal(self, purpose: int, shape: Sequence[int] = ()) -> Tensor:
+        """``[B, *shape]`` standard normal."""
+
+
+class Autoencoder(nn.Module, ABC):
+    """A latent space.
+
+    Attributes:
+        checksum: of the artefact it was saved to or loaded from; empty before the first save.
+    """
+
+    checksum: str = ""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """``(C, h, w)`` of a latent."""
+
+    @property
+    @abstractmethod
+    def output_size(self) -> int:
+        """Side of a decoded image, pixels."""
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a latent, ``C h w``; the noise schedule's shift follows from it."""
+        return math.prod(self.shape)
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where its weights lie, and where images and latents must."""
+
+    @abstractmethod
+    def encode(self, image: Tensor) -> Tensor:
+        """Latent ``[B,C,h,w]``, normalised; images of another size are resized."""
+
+    @abstractmethod
+    def decode(self, latent: Tensor) -> Tensor:
+        """Image ``[B,3,S,S]``, nominally in [0,1] but not clamped."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Reconstruction ``[B,3,S,S]``, without noise."""
+        return self.decode(self.encode(image))
+
+    @abstractmethod
+    def save(
+        self, directory: Path, dtype: torch.dtype = torch.float32, trained: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Write the artefact and set ``checksum``.
+
+        Args:
+            directory: replaced as a whole, or left as it was.
+            dtype: of the stored trained weights (statistics stay float32).
+            trained: weights to store in place of the module's own, named as in its state, such as their moving average.
+
+        Raises:
+            UserError: the disk is full or the place is not writable.
+        """
+
+    @classmethod
+    @abstractmethod
+    def load(cls, directory: Path, device: str | torch.device = "cpu") -> Autoencoder:
+        """The latent space of an artefact.
+
+        Raises:
+            UserError: a damaged artefact, or a frozen part other than the one it was made with.
+        """
+
+
+class Trainable(Autoencoder):
+    """A latent space that stage 1 trains.
+
+    A training step asks for :meth:`precompute` once (what no gradient reaches) and for :meth:`redraw` as often as a
+    loss needs the reconstruction.
+    """
+
+    @abstractmethod
+    def trained(self) -> dict[str, nn.Module]:
+        """The modules that learn, by name."""
+
+    @property
+    @abstractmethod
+    def last_layer(self) -> Tensor:
+        """Weight of the decoder's last layer, whose gradient norms balance the losses (RAE, appendix C.2)."""
+
+    @abstractmethod
+    def precompute(self, image: Tensor) -> Tensor:
+        """What :meth:`redraw` starts from and no gradient reaches, of images ``[B,3,H,W]`` in [0,1]."""
+
+    @abstractmethod
+    def redraw(self, start: Tensor, noise: NoiseSource | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """The reconstruction ``[B,3,S,S]``, with gradients, and loss terms of the latent space itself by name.
+
+        Args:
+            start: what :meth:`precompute` gave.
+            noise: of the training; None = the reconstruction without noise.
+        """
+
+    @abstractmethod
+    def fit_statistics(self, images: Iterable[Tensor]) -> None:
+        """Set the latent statistics from one pass over batches of images ``[B,3,H,W]``."""
+
+
+def load_autoencoder(directory: Path, device: str | torch.device = "cpu") -> Autoencoder:
+    """The latent space of a directory, of whatever kind, ready for use.
+
+    Raises:
+        UserError: no artefact there, a damaged one, or a frozen part other than the one it was made with.
+    """
+    name = artefact.read_identity(Path(directory))["config"]["name"]
+    loaded: Autoencoder = AUTOENCODERS[name].load(Path(directory), device)
+    return loaded.eval()
