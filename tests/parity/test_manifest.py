@@ -20,9 +20,6 @@ from torch import Tensor
 from parity.case import Case, Compute, read_case
 
 PENDING = {
-    "rae_06*": "the discriminator and DiffAug come with losses/discriminator.py",
-    "rae_07_gan_losses": "the adversarial losses come with losses/adversarial.py",
-    "rae_08_metrics": "the metrics come with metrics/",
     "srae_15*": "the multimodal model comes with multimodal/unified.py",
     "srae_16_verifier": "the verifiers come with verifiers/",
 }
