@@ -26,4 +26,5 @@ def test_drops_class_token_and_registers(tmp_path: Path, has_registers: bool, nu
 def test_published_checkpoints() -> None:
     assert DINOv2.Config().hub_id == "facebook/dinov2-with-registers-base"
     assert DINOv2.Config(size="large", has_registers=False).hub_id == "facebook/dinov2-large"
+    assert DINOv2.Config(size="giant").hub_id == "facebook/dinov2-with-registers-giant"
     assert DINOv2.Config().input_size == 224

@@ -30,3 +30,9 @@ def test_loads_from_a_pretraining_checkpoint(tmp_path: Path) -> None:
     encoder = MAE(MAE.Config(path=str(tmp_path), input_size=32))
     assert torch.equal(encoder.final_norm.weight, whole.vit.layernorm.weight)
     assert not any("decoder" in key for key in encoder.state_dict())
+
+
+def test_published_checkpoints() -> None:
+    assert MAE.Config(size="large").hub_id == "facebook/vit-mae-large" and MAE.Config(size="large").input_size == 256
+    assert MAE.Config(size="huge").input_size == 224, "its patch of 14 does not divide 256"
+    assert MAE.Config(size="huge", input_size=448).input_size == 448

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 import transformers
+from pydantic import ValidationError
 from torch.nn import functional as F
 
 import tiny_encoders
-from raekit.encoders.siglip2 import SigLIP2
+from raekit.encoders.siglip2 import CHECKPOINTS, SigLIP2
 
 
 def test_readings_of_both_papers_are_one_tensor(tmp_path: Path) -> None:
@@ -41,3 +43,25 @@ def test_loads_from_a_whole_siglip(tmp_path: Path) -> None:
     pixels = torch.randn(1, 3, 32, 32)
     expected = whole.vision_model(pixels).last_hidden_state
     torch.testing.assert_close(encoder.normalise(encoder.hidden(pixels)), expected)
+
+
+def test_published_checkpoints() -> None:
+    assert SigLIP2.Config().hub_id == "google/siglip2-base-patch16-256"
+    assert SigLIP2.Config(size="so400m").hub_id == "google/siglip2-so400m-patch14-224"
+    assert SigLIP2.Config(size="so400m", resolution=512).hub_id == "google/siglip2-so400m-patch16-512"
+    assert SigLIP2.Config(size="large", resolution=384).hub_id == "google/siglip2-large-patch16-384"
+    assert SigLIP2.Config(size="siglip1_so400m").hub_id == "google/siglip-so400m-patch14-224"
+
+
+@pytest.mark.parametrize(("size", "resolution"), [(size, r) for size in CHECKPOINTS for r in CHECKPOINTS[size]])
+def test_a_checkpoint_is_named_after_its_resolution_which_its_patch_divides(size: str, resolution: int) -> None:
+    patch, pixels = map(int, CHECKPOINTS[size][resolution].split("-patch")[1].split("-"))
+    assert pixels == resolution and pixels % patch == 0
+
+
+def test_unpublished_resolutions_are_refused_by_those_that_exist(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="224 px of size large was never published, only 256, 384, 512"):
+        SigLIP2.Config(size="large", resolution=224)
+    with pytest.raises(ValidationError, match="never published, only 224"):
+        SigLIP2.Config(size="siglip1_so400m", resolution=384)
+    assert SigLIP2.Config(size="large", resolution=224, path=str(tmp_path)).path == str(tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -61,18 +60,12 @@ def test_another_kind_of_encoder_is_an_error(tmp_path: Path) -> None:
         ENCODERS.build(tiny_encoders.config("webssl", tmp_path))
 
 
-def test_commit_of_the_hub_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tiny_encoders.save("siglip2", tmp_path)
-    load = source.load_model
-
-    def from_hub(*args: Any) -> Any:
-        model = load(*args)
-        model.config._commit_hash = "abc123"
-        return model
-
-    monkeypatch.setattr(source, "load_model", from_hub)
-    encoder = ENCODERS.build(tiny_encoders.config("siglip2", tmp_path, revision=None))
-    assert encoder.revision == encoder.config.revision == encoder.fingerprint()["revision"] == "abc123"
+def test_published_names_what_exists() -> None:
+    checkpoints = {"small": {256: "a/small-256", 224: "a/small-224"}}
+    assert source.published(checkpoints, "small", None) == "a/small-256"
+    assert source.published(checkpoints, "small", 224) == "a/small-224"
+    with pytest.raises(ValueError, match="resolution: 512 px of size small was never published, only 224, 256"):
+        source.published(checkpoints, "small", 512)
 
 
 def test_digest_follows_values_not_names() -> None:

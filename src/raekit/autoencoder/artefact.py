@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from raekit.checkpoint import atomic_directory, load_safetensors
+from raekit.checkpoint import load_safetensors
 from raekit.errors import UserError
+from raekit.files import atomic_directory
 
 FORMAT = "raekit-autoencoder"
 VERSION = 1

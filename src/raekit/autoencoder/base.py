@@ -3,6 +3,9 @@
 In: image ``[B,3,H,W]`` in [0,1]. Out: latent ``[B,C,h,w]`` of about zero mean and unit variance, and back. Generators,
 metrics and verbs see only this class, so that two generators can differ by the latent space and by nothing else. What
 stage 1 needs of a latent space that can be trained stands below, apart: :class:`Trainable`.
+
+Randomness is never inside: where a latent space has any, the caller brings a :class:`NoiseSource`, whose numbers belong
+to the samples, so that no result depends on how a batch is cut.
 """
 
 from __future__ import annotations
@@ -11,12 +14,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from raekit.autoencoder import AUTOENCODERS, artefact
+from raekit.errors import UserError
+from raekit.registry import UnknownName
+
+PURPOSE_POSTERIOR = 100
+"""Use of a sample's random numbers by :meth:`Autoencoder.encode_sample`; clear of those of the training stages."""
 
 
 class NoiseSource(Protocol):
@@ -33,9 +41,11 @@ class Autoencoder(nn.Module, ABC):
     """A latent space.
 
     Attributes:
+        config: its settings, ``name`` among them.
         checksum: of the artefact it was saved to or loaded from; empty before the first save.
     """
 
+    config: Any
     checksum: str = ""
 
     @property
@@ -60,7 +70,17 @@ class Autoencoder(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, image: Tensor) -> Tensor:
-        """Latent ``[B,C,h,w]``, normalised; images of another size are resized."""
+        """Latent ``[B,C,h,w]``, normalised, the same every time; images of another size are resized."""
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether :meth:`encode_sample` is random; its results can then not be computed once and kept."""
+        return False
+
+    def encode_sample(self, image: Tensor, noise: NoiseSource) -> Tensor:
+        """A latent to train a generator on: :meth:`encode`'s, or a draw where the latent space is a distribution."""
+        del noise
+        return self.encode(image)
 
     @abstractmethod
     def decode(self, latent: Tensor) -> Tensor:
@@ -129,12 +149,17 @@ class Trainable(Autoencoder):
         """Set the latent statistics from one pass over batches of images ``[B,3,H,W]``."""
 
 
-def load_autoencoder(directory: Path, device: str | torch.device = "cpu") -> Autoencoder:
+def load_autoencoder(directory: str | Path, device: str | torch.device = "cpu") -> Autoencoder:
     """The latent space of a directory, of whatever kind, ready for use.
 
     Raises:
         UserError: no artefact there, a damaged one, or a frozen part other than the one it was made with.
     """
-    name = artefact.read_identity(Path(directory))["config"]["name"]
-    loaded: Autoencoder = AUTOENCODERS[name].load(Path(directory), device)
-    return loaded.eval()
+    settings = artefact.read_identity(Path(directory)).get("config")
+    if not isinstance(settings, dict) or "name" not in settings:
+        raise UserError(f"autoencoder {str(directory)!r}: its config.json names no kind of latent space; copy it again")
+    try:
+        kind: type[Autoencoder] = AUTOENCODERS[settings["name"]]
+    except UnknownName as error:
+        raise UserError(f"autoencoder {str(directory)!r}: {error}; update raekit") from None
+    return kind.load(Path(directory), device).eval()

@@ -27,10 +27,11 @@ from raekit.autoencoder.latent import (
     to_grid,
     to_tokens,
 )
+from raekit.autoencoder.resolution import Resolution, fit_patch
 from raekit.checkpoint import load_strict
 from raekit.config import component, validate
 from raekit.encoders import ENCODERS
-from raekit.encoders.base import EncoderConfig, RepresentationEncoder
+from raekit.encoders.base import RUNTIME_SETTINGS, EncoderConfig, RepresentationEncoder
 from raekit.errors import UserError
 
 PURPOSE_SIGMA, PURPOSE_EPS = range(2)
@@ -66,6 +67,9 @@ class RAE(Trainable):
         """How a sample's noise level follows from ``tau``: ``uniform`` (published code) or ``half_normal`` (paper)."""
         statistics: Literal["per_position", "per_channel", "none"] = "per_position"
         """Form of the latent normalisation."""
+        output_size: int | None = Field(default=None, gt=0)
+        """Side of a decoded image, pixels: the encoder's grid times ``decoder.patch_size``. Given alone it sets that
+        patch (16 x 16 tokens: 224 is patch 14, 256 patch 16, 512 patch 32); given with it, the two must agree."""
 
     def __init__(
         self,
@@ -77,9 +81,10 @@ class RAE(Trainable):
     ) -> None:
         super().__init__()
         self.encoder: RepresentationEncoder = encoder or ENCODERS.build(config.encoder)
-        self.config = config.model_copy(update={"encoder": self.encoder.config})
-        self.decoder = decoder or ViTDecoder(config.decoder, self.encoder.width, self.encoder.grid)
+        self.decoder = decoder or _build_decoder(config, self.encoder)
         self.statistics = statistics or LatentStatistics.identity(self.encoder.width)
+        self.config = config.model_copy(update={"encoder": self.encoder.config, "decoder": self.decoder.config})
+        _check_parts(self)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -90,6 +95,13 @@ class RAE(Trainable):
     def output_size(self) -> int:
         """Side of a decoded image, pixels; it may differ from the encoder's input size."""
         return self.decoder.output_size
+
+    @property
+    def resolution(self) -> Resolution:
+        """The sizes on the way from pixels to pixels."""
+        return Resolution(
+            self.encoder.input_size, self.encoder.patch_size, self.decoder.patch_size, self.decoder.output_size
+        )
 
     @property
     def device(self) -> torch.device:
@@ -182,7 +194,7 @@ class RAE(Trainable):
         settings = validate(cls.Config, identity["config"], f"autoencoder {str(directory)!r}")
         if encoder is None:
             encoder = ENCODERS.build(settings.encoder)
-        _check_encoder(identity["encoder"], _encoder_identity(encoder), directory)
+        _check_encoder(identity["encoder"], _encoder_identity(encoder), encoder.depth, directory)
         groups = {
             group: {k.removeprefix(group): v for k, v in tensors.items() if k.startswith(group)}
             for group in ("decoder.", "statistics.")
@@ -195,7 +207,7 @@ class RAE(Trainable):
 
     def _identity(self, dtype: torch.dtype) -> dict[str, Any]:
         return {
-            "config": self.config.model_dump(mode="json"),
+            "config": self.config.model_dump(mode="json", exclude={"encoder": set(RUNTIME_SETTINGS)}),
             "encoder": _encoder_identity(self.encoder),
             "latent": {"shape": list(self.shape), "form": self.statistics.form, "eps": self.statistics.eps},
             "image": {"size": self.output_size, "range": [0, 1]},
@@ -203,21 +215,55 @@ class RAE(Trainable):
         }
 
 
+def _build_decoder(config: RAE.Config, encoder: RepresentationEncoder) -> ViTDecoder:
+    """A fresh decoder of the encoder's tokens, whose patch gives the output size that the config asks for."""
+    asked, default = config.decoder.patch_size, config.decoder.shape.patch_size
+    patch_size = fit_patch(encoder.grid, asked, config.output_size, default)
+    return ViTDecoder(config.decoder.model_copy(update={"patch_size": patch_size}), encoder.width, encoder.grid)
+
+
+def _check_parts(rae: RAE) -> None:
+    """Raise a :class:`UserError` that names both parts if decoder or statistics are of another latent space."""
+    encoder, decoder, statistics = rae.encoder, rae.decoder, rae.statistics
+    made = f"the encoder gives {encoder.grid} x {encoder.grid} tokens of {encoder.width} channels"
+    made += f" ({encoder.input_size} px, patch {encoder.patch_size})"
+    if decoder.grid != encoder.grid and not decoder.config.resize_grid:
+        raise UserError(
+            f"decoder: made for {decoder.grid} x {decoder.grid} tokens, but {made}; "
+            f"set encoder.input_size to {decoder.grid * encoder.patch_size}, or decoder.resize_grid"
+        )
+    if decoder.embed.in_features != encoder.width:
+        raise UserError(
+            f"decoder: made for {decoder.embed.in_features} channels, but {made}; give the encoder it was made for"
+        )
+    if statistics.mean.shape not in ((encoder.width, 1, 1), rae.shape):
+        raise UserError(
+            f"statistics: {list(statistics.mean.shape)} do not fit the latent grid {list(rae.shape)}: {made}; "
+            "give those of this encoder and input size"
+        )
+    fit_patch(decoder.grid, decoder.patch_size, rae.config.output_size, decoder.patch_size)
+
+
 def _encoder_identity(encoder: RepresentationEncoder) -> dict[str, Any]:
     """The weights and every setting that changes the tokens."""
     settings = {"input_size": encoder.input_size, "resize": encoder.config.resize, "norm": encoder.config.norm}
-    return {**encoder.fingerprint(), **settings}
+    # Of one layer, sum and mean are the same.
+    merge = "sum" if len(encoder.layers) == 1 and encoder.config.merge == "mean" else encoder.config.merge
+    return {**encoder.fingerprint(), **settings, "layers": list(encoder.layers), "merge": merge}
 
 
-def _check_encoder(stored: Mapping[str, Any], found: Mapping[str, Any], directory: Path) -> None:
+def _check_encoder(stored: Mapping[str, Any], found: Mapping[str, Any], depth: int, directory: Path) -> None:
     """Raise a :class:`UserError` that names both encoders if they would give other tokens."""
-    decisive = ("sha256", "input_size", "resize", "norm")
+    # Artefacts from before layers could be chosen are of the last one.
+    stored = {"layers": [depth], "merge": "sum", **stored}
+    decisive = ("sha256", "input_size", "resize", "norm", "layers", "merge")
     if all(stored[key] == found[key] for key in decisive):
         return
 
     def describe(encoder: Mapping[str, Any]) -> str:
         source = "@".join(filter(None, (encoder["source"], encoder["revision"])))
-        settings = f"{encoder['input_size']} px, resize {encoder['resize']}, norm {encoder['norm']}"
+        layers = f"layers {encoder['layers']} by {encoder['merge']}"
+        settings = f"{encoder['input_size']} px, resize {encoder['resize']}, norm {encoder['norm']}, {layers}"
         return f"{encoder['name']} {source} (sha256 {encoder['sha256'][:12]}, {settings})"
 
     raise UserError(

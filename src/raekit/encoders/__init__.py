@@ -12,6 +12,7 @@ ENCODERS = Registry(
     "encoders",
     {
         "dinov2": "raekit.encoders.dinov2:DINOv2",
+        "dinov3": "raekit.encoders.dinov3:DINOv3",
         "mae": "raekit.encoders.mae:MAE",
         "nano": "raekit.encoders.nano:NanoEncoder",
         "siglip2": "raekit.encoders.siglip2:SigLIP2",

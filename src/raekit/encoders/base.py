@@ -4,11 +4,18 @@ In: image ``[B,3,H,W]`` in [0,1]. Out: tokens ``[B,N,D]``, raster order, patches
 here once, by name: the resize filter, the pixel statistics, and what happens at the final LayerNorm. The published RAE
 drops that norm's affine part, so that each token has mean 0 and variance 1 over its channels (RAE, appendix C.1);
 Scale-RAE does the same for SigLIP-2 and keeps the affine part for WebSSL.
+
+The blocks are called one by one from here, so that the tokens of any of them can be had (``taps``, and the sum of
+several in :mod:`raekit.encoders.layer_sum`), none is computed after the last one that is wanted, and two threads may
+use one encoder.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,6 +25,7 @@ from torch.nn import functional as F
 
 from raekit import config
 from raekit.encoders import source
+from raekit.encoders.layer_sum import Layers, Merge, merge_layers, resolve_layers
 from raekit.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -33,6 +41,12 @@ RESIZES: dict[str, dict[str, Any]] = {
 with; the ``_antialias`` ones agree with PIL, as the image processors of the hub use it."""
 
 
+RUNTIME_SETTINGS = frozenset({"precision", "compile"})
+"""Settings that say how tokens are computed, not which: no part of what a latent space is, nor of its artefact. bf16
+moves a token by its rounding alone (of the bundled encoder: by 0.3 % of its length, and its decoder's PSNR by less than
+0.001 dB), so one decoder serves both."""
+
+
 class EncoderConfig(config.Config):
     """What every encoder's settings share."""
 
@@ -46,6 +60,16 @@ class EncoderConfig(config.Config):
     """Filter for images of another size; ``none`` makes them an error."""
     norm: Literal["affine_free", "affine", "none"] = "affine_free"
     """Final LayerNorm: without its weight and bias (published RAE), with them, or left out."""
+    layers: Layers | None = None
+    """Blocks whose outputs, each normalised as ``norm`` says, make the tokens: numbers from 1, negative ones from the
+    end, or ``last_7``. None: the last block. RAEv2's K = 7 on DINOv3-L is every second block, [-13, -11, ..., -1]."""
+    merge: Merge = "sum"
+    """How several layers become one: ``sum`` (RAEv2), ``mean``, or ``mean_global`` (see ``layer_sum``)."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the network: that of the surrounding autocast, or always this one. Norms, the residual stream, the final norm
+    and the sum of layers are float32 in any case; bf16 also halves the memory of the weights."""
+    compile: bool = False
+    """Compile the blocks, at the first images; needs a C++ compiler or a GPU with Triton."""
 
     @property
     def hub_id(self) -> str:
@@ -54,10 +78,12 @@ class EncoderConfig(config.Config):
 
 
 class RepresentationEncoder(nn.Module, ABC):
-    """A frozen image encoder. Subclasses say which network it is and where its patch tokens lie.
+    """A frozen image encoder. Subclasses say which network it is and what enters its first block.
 
     Attributes:
         width: ``D``, channels of a token.
+        depth: number of blocks.
+        layers: numbers, from 1, of the blocks that make the tokens, from shallow to deep.
         patch_size: side of a patch, pixels.
         input_size: side of the square image the network sees, pixels.
         grid: tokens per side, ``input_size // patch_size``.
@@ -84,25 +110,40 @@ class RepresentationEncoder(nn.Module, ABC):
         self.revision: str | None = getattr(settings, "_commit_hash", None) or config.revision
         # Whoever stores these settings then names the very commit, not a branch that may move on.
         self.config = config.model_copy(update={"revision": self.revision})
-        if self.input_size % self.patch_size:
-            raise UserError(f"encoder.input_size: {self.input_size} must be a multiple of its patch {self.patch_size}")
-        self.grid = self.input_size // self.patch_size
+        self.grid = _grid(self.input_size, self.patch_size)
+        self.depth: int = settings.num_hidden_layers
+        self.layers = tuple(sorted(resolve_layers(config.layers, self.depth)))
         # The network then ends before its final norm, which `norm` applies in one of three ways.
         self.final_norm = getattr(backbone, self.FINAL_NORM)
         setattr(backbone, self.FINAL_NORM, nn.Identity())
         self.backbone = backbone
+        # Not registered a second time: they are the backbone's.
+        self._blocks = (_block_list(backbone, self.depth),)
         self.register_buffer("image_mean", torch.tensor(self.PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("image_std", torch.tensor(self.PIXEL_STD).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
         self.eval()
+        self._sha256 = ""
+        if config.precision == "bf16":
+            self._round_weights()
+        if config.compile:
+            for block in self.blocks:
+                block.compile()
 
     @abstractmethod
     def load_backbone(self) -> Any:
         """The transformers model of ``self.source``."""
 
     @abstractmethod
-    def hidden(self, pixels: Tensor) -> Tensor:
-        """Standardised pixels ``[B,3,S,S]`` to patch tokens ``[B,N,D]`` before the final norm."""
+    def embed(self, pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """What enters the first block, and what every block takes besides.
+
+        Args:
+            pixels: standardised, ``[B,3,S,S]``.
+
+        Returns:
+            Tokens ``[B,P+N,D]``, class and register tokens first, and the keyword arguments of every block.
+        """
 
     @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
@@ -111,7 +152,58 @@ class RepresentationEncoder(nn.Module, ABC):
 
     def features(self, image: Tensor) -> Tensor:
         """As :meth:`forward`, but differentiable with respect to the image (for perceptual losses)."""
-        return self.normalise(self.hidden(self.preprocess(image)))
+        states = self._states(self.preprocess(image), self.layers)
+        return merge_layers(self.config.merge, (self.normalise(hidden) for _, hidden in states))
+
+    def taps(self, image: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Patch tokens ``[B,N,D]`` after each of ``layers``, before any final norm, differentiable.
+
+        Args:
+            image: ``[B,3,H,W]`` in [0,1].
+            layers: block numbers from 1; negative ones count from the end. The result has their order; a number may be
+                repeated.
+
+        Raises:
+            UserError: a block that the encoder does not have.
+        """
+        wanted = [resolve_layers([number], self.depth)[0] for number in layers]
+        found = dict(self._states(self.preprocess(image), wanted))
+        return [found[number] for number in wanted]
+
+    def hidden(self, pixels: Tensor) -> Tensor:
+        """Standardised pixels ``[B,3,S,S]`` to patch tokens ``[B,N,D]`` after the last block, before the final norm."""
+        ((_, hidden),) = self._states(pixels, (self.depth,))
+        return hidden
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer's blocks, first to last."""
+        return self._blocks[0]
+
+    def _states(self, pixels: Tensor, layers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Number and patch tokens of each of the ``layers``, from shallow to deep; nothing after the deepest."""
+        num_patches = (pixels.shape[-2] // self.patch_size) * (pixels.shape[-1] // self.patch_size)
+        # Entered anew for each block: a precision left open at a `yield` would be the caller's, too.
+        with self._autocast(pixels.device):
+            tokens, arguments = self.embed(pixels)
+        for number, block in enumerate(islice(self.blocks, max(layers)), start=1):
+            with self._autocast(pixels.device):
+                tokens = block(tokens, **arguments)
+            if number in layers:
+                yield number, tokens[:, -num_patches:]
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """The precision of the network's matrix products."""
+        if self.config.precision == "auto":
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
+    def _round_weights(self) -> None:
+        """Keep the weights of matrix products in bf16, which autocast would otherwise round at every call."""
+        self._sha256 = source.weights_sha256(self)
+        for part in self.backbone.modules():
+            if isinstance(part, nn.Linear | nn.Conv2d):
+                part.to(torch.bfloat16)
 
     def preprocess(self, image: Tensor) -> Tensor:
         """Resize to ``input_size`` and standardise with the encoder's pixel statistics: ``[B,3,S,S]``.
@@ -149,5 +241,21 @@ class RepresentationEncoder(nn.Module, ABC):
             "name": self.config.model_dump()["name"],
             "source": self.config.path or self.config.hub_id,
             "revision": self.revision,
-            "sha256": source.weights_sha256(self),
+            "sha256": self._sha256 or source.weights_sha256(self),
         }
+
+
+def _grid(input_size: int, patch_size: int) -> int:
+    grid, rest = divmod(input_size, patch_size)
+    if rest or not grid:
+        below = max(grid, 1) * patch_size
+        raise UserError(
+            f"encoder.input_size: {input_size} must be a multiple of its patch {patch_size}; "
+            f"give {below} or {below + patch_size}"
+        )
+    return grid
+
+
+def _block_list(backbone: nn.Module, depth: int) -> nn.ModuleList:
+    """The one list of ``depth`` modules in a transformer, whatever its releases call it."""
+    return next(part for part in backbone.modules() if isinstance(part, nn.ModuleList) and len(part) == depth)

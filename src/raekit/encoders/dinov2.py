@@ -45,8 +45,6 @@ class DINOv2(RepresentationEncoder):
         settings = source.load_config(config_class, self.source, self.config.revision)
         return source.load_model(model_class, self.source, settings, self.config.revision, self.UNUSED_WEIGHTS)
 
-    def hidden(self, pixels: Tensor) -> Tensor:
-        """Patch tokens: all but the class token and the registers, which come first."""
-        num_prefix = 1 + getattr(self.backbone.config, "num_register_tokens", 0)
-        tokens: Tensor = self.backbone(pixels).last_hidden_state[:, num_prefix:]
-        return tokens
+    def embed(self, pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Class token, registers and patches; the position table is interpolated to the input size."""
+        return self.backbone.embeddings(pixels), {}

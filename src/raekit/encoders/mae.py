@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 from transformers import ViTMAEConfig, ViTMAEModel
 
@@ -28,7 +29,15 @@ class MAE(RepresentationEncoder):
         size: Literal["base", "large", "huge"] = "base"
         """Published size: 768, 1024 (patch 16) or 1280 (patch 14) wide."""
         input_size: int | None = 256
-        """Side, pixels; RAE uses 256 although MAE was trained at 224."""
+        """Side, pixels; RAE uses 256 although MAE was trained at 224. ``huge``, whose patch does not divide 256, takes
+        224 unless told otherwise."""
+
+        @model_validator(mode="before")
+        @classmethod
+        def _fit_patch_of_huge(cls, values: Any) -> Any:
+            if isinstance(values, dict) and values.get("size") == "huge":
+                return {"input_size": 224} | values
+            return values
 
         @property
         def hub_id(self) -> str:
@@ -42,9 +51,9 @@ class MAE(RepresentationEncoder):
         settings = source.load_config(ViTMAEConfig, self.source, self.config.revision, mask_ratio=0.0)
         return source.load_model(ViTMAEModel, self.source, settings, self.config.revision, self.UNUSED_WEIGHTS)
 
-    def hidden(self, pixels: Tensor) -> Tensor:
-        """Patch tokens, all but the class token; the position table is interpolated to the input size."""
+    def embed(self, pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Class token and all patches; the position table is interpolated to the input size."""
         # The network sorts its patches by this "noise" even when it masks none; in float32 the ranks stay distinct.
         ranks = torch.arange(self.grid**2, device=pixels.device, dtype=torch.float32).expand(len(pixels), -1)
-        tokens: Tensor = self.backbone(pixels, noise=ranks, interpolate_pos_encoding=True).last_hidden_state
-        return tokens[:, 1:]
+        tokens, _, _ = self.backbone.embeddings(pixels, noise=ranks, interpolate_pos_encoding=True)
+        return tokens, {}

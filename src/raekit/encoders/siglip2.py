@@ -7,21 +7,29 @@ before ``post_layernorm`` followed by a LayerNorm without affine: the same tenso
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
+from pydantic import model_validator
 from torch import Tensor
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from raekit.encoders import source
 from raekit.encoders.base import HALF, EncoderConfig, RepresentationEncoder
 
-SIZES = {
-    "base": "google/siglip2-base-patch16-256",
-    "large": "google/siglip2-large-patch16-256",
-    "so400m": "google/siglip2-so400m-patch14-224",
-    "siglip1_base": "google/siglip-base-patch16-256",
-    "siglip1_so400m": "google/siglip-so400m-patch14-224",
+CHECKPOINTS: source.Checkpoints = {
+    "base": {r: f"google/siglip2-base-patch16-{r}" for r in (256, 224, 384, 512)},
+    "large": {r: f"google/siglip2-large-patch16-{r}" for r in (256, 384, 512)},
+    "so400m": {
+        224: "google/siglip2-so400m-patch14-224",
+        256: "google/siglip2-so400m-patch16-256",
+        384: "google/siglip2-so400m-patch16-384",
+        512: "google/siglip2-so400m-patch16-512",
+    },
+    "siglip1_base": {r: f"google/siglip-base-patch16-{r}" for r in (256, 224, 384, 512)},
+    "siglip1_so400m": {224: "google/siglip-so400m-patch14-224"},
 }
+"""The first resolution of a size is that of the papers. So400m also exists at 384 px with patch 14, which does not
+divide 384: it is left out; its id as ``path`` and ``input_size: 378`` reach it."""
 
 
 class SigLIP2(RepresentationEncoder):
@@ -37,20 +45,30 @@ class SigLIP2(RepresentationEncoder):
 
         name: Literal["siglip2"] = "siglip2"
         size: Literal["base", "large", "so400m", "siglip1_base", "siglip1_so400m"] = "base"
-        """Published tower: base 768 wide (RAE), so400m 1152 wide (Scale-RAE)."""
+        """Published tower: base 768 wide (RAE), large 1024, so400m 1152 (Scale-RAE)."""
+        resolution: int | None = None
+        """Pixels that the checkpoint was trained at: 224, 256, 384 or 512, as published for ``size``; patch 16, but 14
+        for so400m at 224. None: 256, and for so400m 224."""
 
         @property
         def hub_id(self) -> str:
-            """Hub id of ``size``."""
-            return SIZES[self.size]
+            """Hub id of ``size`` at ``resolution``."""
+            return source.published(CHECKPOINTS, self.size, self.resolution)
+
+        @model_validator(mode="after")
+        def _check_resolution(self) -> Self:
+            if self.path is None:
+                source.published(CHECKPOINTS, self.size, self.resolution)
+            return self
 
     def load_backbone(self) -> Any:
         """The tower without its pooling head."""
-        settings = source.load_config(SiglipVisionConfig, self.source, self.config.revision, vision_use_head=False)
+        settings = source.load_config(SiglipVisionConfig, self.source, self.config.revision)
+        # Set afterwards: transformers 5.17 drops a key that the stored config does not have, and builds the head.
+        settings.vision_use_head = False
         return source.load_model(SiglipVisionModel, self.source, settings, self.config.revision, self.UNUSED_WEIGHTS)
 
-    def hidden(self, pixels: Tensor) -> Tensor:
-        """Patch tokens; the position table is interpolated when the input is not of the checkpoint's own size."""
+    def embed(self, pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Patches; the position table is interpolated when the input is not of the checkpoint's own size."""
         resized = self.input_size != self.backbone.config.image_size
-        tokens: Tensor = self.backbone(pixels, interpolate_pos_encoding=resized).last_hidden_state
-        return tokens
+        return self.backbone.embeddings(pixels, interpolate_pos_encoding=resized), {"attention_mask": None}

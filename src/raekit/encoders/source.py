@@ -1,14 +1,15 @@
 """Where an encoder's weights come from: a local directory, the installed package, or a hub id.
 
-In: the ``path`` of an encoder's config. Out: a transformers model in float32 whose weights are complete, or one
-sentence that says what to do. Also the fingerprint that ties a latent space to the weights it was made with.
+In: the ``path`` of an encoder's config, or the size and resolution of a published checkpoint. Out: a transformers model
+in float32 whose weights are complete, or one sentence that says what to do. Also the fingerprint that ties a latent
+space to the weights it was made with.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -21,6 +22,27 @@ from transformers.utils import logging
 from raekit.errors import UserError
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+
+Checkpoints = Mapping[str, Mapping[int, str]]
+"""What was published: size to (resolution in pixels to hub id). The first resolution is meant when none is given."""
+
+
+def published(checkpoints: Checkpoints, size: str, resolution: int | None) -> str:
+    """Hub id of a size at a resolution, or at the size's first one.
+
+    Raises:
+        ValueError: never published; names the resolutions that were.
+    """
+    by_resolution = checkpoints[size]
+    if resolution is None:
+        return next(iter(by_resolution.values()))
+    if resolution not in by_resolution:
+        known = ", ".join(map(str, sorted(by_resolution)))
+        raise ValueError(
+            f"resolution: {resolution} px of size {size} was never published, only {known}; "
+            "give one of these, and input_size to feed it images of another size"
+        )
+    return by_resolution[resolution]
 
 
 def resolve(path: str) -> str:
