@@ -44,6 +44,7 @@ def stage1(folder: Path) -> dict[str, Any]:
         "data": data,
         "held_out": data,
         "autoencoder": {
+            "name": "rae",
             "encoder": {"name": "nano", "path": str(tiny_encoders.save("nano", folder / "encoder"))},
             "decoder": {**tiny_generator.DECODER, "patch_size": 8},
         },

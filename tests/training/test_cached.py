@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import tiny_autoencoders
 import tiny_recipes
 from raekit.errors import UserError
 from raekit.training.draws import Draws
@@ -33,7 +34,7 @@ def test_the_cache_holds_what_the_frozen_networks_give(tmp_path: Path) -> None:
         torch.testing.assert_close(losses[0], losses[1], rtol=1e-2, atol=1e-3)
     plain_batch, cached_batch = next(plain.batches(3, 5)), next(cached.batches(3, 5))
     assert torch.equal(plain_batch.positions, cached_batch.positions)
-    torch.testing.assert_close(plain._read(plain_batch)[0], cached_batch.latent)
+    torch.testing.assert_close(plain._read(plain_batch, Draws(0, range(5)))[0], cached_batch.latent)
 
 
 def test_a_second_run_reads_what_the_first_one_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +47,13 @@ def test_what_changes_each_epoch_cannot_be_cached(tmp_path: Path) -> None:
     data = {**tiny_recipes.stage2(tmp_path)["data"], "mirror": True}
     with pytest.raises(UserError, match="data.mirror: pictures that change each epoch cannot be cached"):
         build(tmp_path, cache=str(tmp_path / "cache"), data=data)
+
+
+def test_a_latent_space_that_draws_cannot_be_cached(tmp_path: Path) -> None:
+    latent_space = tiny_autoencoders.build("kl_vae", tmp_path, posterior="sample")
+    latent_space.save(tmp_path / "vae")
+    with pytest.raises(UserError, match="cache: this latent space draws another latent each time.*posterior: mean"):
+        build(tmp_path, cache=str(tmp_path / "cache"), latent_space=str(tmp_path / "vae"))
 
 
 def test_trained_queries_cannot_be_cached(tmp_path: Path) -> None:

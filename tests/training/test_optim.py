@@ -1,4 +1,4 @@
-"""Schedules in closed form, averaging by hand, and an optimiser that survives the way through a file."""
+"""Schedules in closed form, the right optimiser for each weight, and updaters that survive the way through a file."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from raekit.training.optim import (
-    EMA,
-    OptimConfig,
-    ScheduleConfig,
-    build_optimizer,
-    load_optimizer_tensors,
-    lr_factor,
-    optimizer_tensors,
-)
+from raekit.training.optim import OptimConfig, ScheduleConfig, Updater, build_optimizers, lr_factor
 
 
 def test_cosine_meets_its_ends_and_its_middle() -> None:
@@ -30,48 +22,72 @@ def test_linear_and_constant() -> None:
     assert lr_factor(99, ScheduleConfig(shape="constant"), 100) == 1.0
 
 
-def test_the_average_follows_by_its_decay() -> None:
-    weight = nn.Parameter(torch.zeros(2))
-    ema = EMA({"w": weight}, 0.9)
-    with torch.no_grad():
-        weight.fill_(1.0)
-    for step in range(1, 4):
-        ema.update()
-        torch.testing.assert_close(ema.values["w"], torch.full((2,), 1 - 0.9**step))
-
-
-def test_swapping_twice_restores_both() -> None:
-    weight = nn.Parameter(torch.ones(3))
-    ema = EMA({"w": weight}, 0.5)
-    ema.values["w"].fill_(7.0)
-    ema.swap()
-    assert weight.tolist() == [7.0] * 3
-    ema.swap()
-    assert weight.tolist() == [1.0] * 3 and ema.values["w"].tolist() == [7.0] * 3
+def named(model: nn.Module) -> dict[str, nn.Parameter]:
+    return dict(model.named_parameters())
 
 
 def test_only_matrices_decay_and_frozen_weights_are_left_out() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3), nn.Linear(3, 1))
     model[2].requires_grad_(False)
-    optimizer = build_optimizer(model.parameters(), OptimConfig(weight_decay=0.1))
+    optimizer = build_optimizers(named(model), OptimConfig(weight_decay=0.1))["adamw"]
     decays = {p.ndim: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decays == {2: 0.1, 1: 0.0}
     assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == 2 * 3 + 3 + 3 + 3
 
 
-def test_state_survives_the_file() -> None:
+def test_muon_takes_the_matrices_inside_and_adamw_the_ends() -> None:
+    model = nn.ModuleDict({"embed": nn.Linear(4, 8), "inner": nn.Linear(8, 8), "head": nn.Linear(8, 4)})
+    optimizers = build_optimizers(named(model), OptimConfig(name="muon"))
+    inner = [p for group in optimizers["muon"].param_groups for p in group["params"]]
+    assert len(inner) == 1 and inner[0] is model["inner"].weight
+    assert sum(len(group["params"]) for group in optimizers["adamw"].param_groups) == 5
+
+
+def test_muon_learns() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    x = torch.randn(32, 8)
+    updater = Updater(named(model), OptimConfig(name="muon", lr=0.1), total_steps=40)
+    losses = []
+    for step in range(40):
+        updater.zero_grad()
+        loss = (model(x) - x).square().mean()
+        loss.backward()
+        updater.update(step)
+        losses.append(loss.item())
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_each_group_is_clipped_by_its_own_norm() -> None:
+    weight = nn.Parameter(torch.zeros(4))
+    weight.grad = torch.full((4,), 3.0)
+    updater = Updater({"w": weight}, OptimConfig(clip_norm=1.0), total_steps=1)
+    assert updater.clip().item() == 6.0
+    torch.testing.assert_close(weight.grad, torch.full((4,), 0.5))
+
+
+def test_a_late_starter_warms_up_from_its_own_start_and_decays_by_the_end() -> None:
+    schedule = ScheduleConfig(warmup_steps=10, final_factor=0.1)
+    updater = Updater({"w": nn.Parameter(torch.zeros(1))}, OptimConfig(lr=2.0, schedule=schedule), 110, start_step=50)
+    assert updater.lr(50) == pytest.approx(0.2)
+    assert updater.lr(59) == pytest.approx(2.0)
+    assert updater.lr(110) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_state_survives_the_file(name: str) -> None:
     def run(steps: int, resumed_at: int | None) -> torch.Tensor:
         torch.manual_seed(0)
-        weight = nn.Parameter(torch.randn(4, 4))
-        optimizer = build_optimizer([weight], OptimConfig())
+        weights = {"w": nn.Parameter(torch.randn(4, 4)), "b": nn.Parameter(torch.randn(4))}
+        updater = Updater(weights, OptimConfig(name=name), total_steps=steps)
         for step in range(steps):
             if step == resumed_at:
-                tensors = {k: v.clone() for k, v in optimizer_tensors(optimizer).items()}
-                optimizer = build_optimizer([weight], OptimConfig())
-                load_optimizer_tensors(optimizer, tensors)
-            optimizer.zero_grad()
-            (weight.square().sum() * (step + 1)).backward()
-            optimizer.step()
-        return weight.detach()
+                tensors = {k: v.clone() for k, v in updater.state().items()}
+                updater = Updater(weights, OptimConfig(name=name), total_steps=steps)
+                updater.load_state(tensors)
+            updater.zero_grad()
+            (sum(w.square().sum() for w in weights.values()) * (step + 1)).backward()
+            updater.update(step)
+        return torch.cat([w.detach().flatten() for w in weights.values()])
 
     assert torch.equal(run(6, None), run(6, 3))

@@ -34,5 +34,5 @@ def test_the_seed_decides_the_fresh_weights(tmp_path: Path) -> None:
         Stage1(tiny_recipes.resolve({**tiny_recipes.stage1(tmp_path), "seed": seed}), torch.device("cpu"))
         for seed in (0, 0, 1)
     ]
-    weights = [stage.rae.decoder.last_layer for stage in stages]
+    weights = [stage.autoencoder.decoder.last_layer for stage in stages]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])

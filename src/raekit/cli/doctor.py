@@ -11,27 +11,16 @@ import os
 import platform
 import re
 import shutil
-import time
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import raekit
 from raekit.cli.report import print_rows
-
-if TYPE_CHECKING:
-    import torch
 
 Rows = list[tuple[str, str]]
 
 VERSIONED = ("torch", "transformers", "safetensors", "numpy", "pillow", "pydantic", "typer")
 """Packages whose version changes what raekit does; a bug report should name them."""
-
-MATMUL_SIZE = 1536
-"""Rows of the square matrices multiplied: large enough to reach full speed, small enough for one CPU core."""
-
-MATMUL_SECONDS = 0.4
-"""How long each precision is measured."""
 
 
 def doctor() -> None:
@@ -52,6 +41,8 @@ def device_rows() -> Rows:
     """The device that training and sampling will use, its memory, and its matmul speed in fp32 and bf16."""
     import torch
 
+    from raekit.cost import matmul_tflops
+
     if torch.cuda.is_available():
         device = torch.device("cuda")
         properties = torch.cuda.get_device_properties(device)
@@ -62,21 +53,6 @@ def device_rows() -> Rows:
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         rows.append((f"{name} matmul", f"{matmul_tflops(device, dtype):.3f} TFLOP/s"))
     return rows
-
-
-def matmul_tflops(device: torch.device, dtype: torch.dtype, size: int = MATMUL_SIZE) -> float:
-    """Measured speed of ``[size, size] @ [size, size]``, in 10^12 operations a second (2 size^3 a product)."""
-    import torch
-
-    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    torch.mm(left, right)
-    _wait(device)
-    start, products = time.perf_counter(), 0
-    while time.perf_counter() - start < MATMUL_SECONDS:
-        torch.mm(left, right)
-        _wait(device)
-        products += 1
-    return 2 * size**3 * products / (time.perf_counter() - start) / 1e12
 
 
 def extras() -> Rows:
@@ -144,11 +120,3 @@ def _version(package: str) -> str | None:
 
 def _megabytes(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
-
-
-def _wait(device: torch.device) -> None:
-    """Let queued GPU work finish, so that the clock sees it."""
-    if device.type == "cuda":
-        import torch
-
-        torch.cuda.synchronize(device)

@@ -17,11 +17,6 @@ def understand() -> None:
     raise UserError("understand: answering questions about images is not built yet; `raekit generate` draws images")
 
 
-def bench() -> None:
-    """Measure images/s and memory of a recipe (not built yet)."""
-    raise UserError("bench: not built yet; `raekit train` and `raekit generate` report their speed as they run")
-
-
 def study() -> None:
     """Re-run a finding of the papers at small scale (not built yet)."""
     raise UserError("study: not built yet; docs/benchmarks.md lists what has been measured and by which command")
@@ -32,7 +27,7 @@ def serve() -> None:
     raise UserError("serve: not built yet; `raekit generate` draws images from the command line")
 
 
-RESERVED = (understand, bench, study, serve)
+RESERVED = (understand, study, serve)
 
 
 def settings(verb: Callable[..., Any]) -> dict[str, Any]:

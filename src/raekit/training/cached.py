@@ -1,6 +1,6 @@
 """Latents and text features computed once, then read for every step.
 
-In: a finite data set whose pictures are the same each time, a latent space, and a conditioner with fixed features. Out:
+In: a finite data set whose pictures are the same each time, a latent space, a conditioner with fixed features. Out:
 :class:`CachedBatch` at any position of the same data stream. The encoder and the language model are frozen, so for a
 data set of modest size almost all of a small generator's training time would go into computing the same numbers again.
 """
@@ -16,14 +16,19 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from raekit.autoencoder.rae import RAE
-from raekit.conditioning.query import QueryConditioner
+from raekit import distributed
+from raekit.autoencoder.base import Autoencoder
+from raekit.conditioning.prompt import PromptConditioner
 from raekit.data.cache import TensorCache
 from raekit.data.dataset import Dataset
 from raekit.data.transforms import to_float
 from raekit.errors import UserError
 
 CHUNK_ROWS = 256
+ENCODE_BATCH = 64
+"""Pictures encoded at once."""
+READ_BATCH = 64
+"""Captions read at once."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,12 @@ class CachedBatch:
 
     Attributes:
         latent: ``[B,C,h,w]`` fp32.
-        features: ``[B,N,H]``, the language model's states at the queries.
+        features: what the language model said, by name, as the conditioner takes it.
         positions: ``[B]`` int64.
     """
 
     latent: Tensor
-    features: Tensor
+    features: dict[str, Tensor]
     positions: Tensor
 
 
@@ -46,17 +51,19 @@ class CachedData:
 
     Args:
         dataset: finite sources, no chance in the pictures.
-        rae: the latent space; its checksum names the cache.
-        conditioner: fixed queries and a frozen language model.
+        latent_space: of whatever kind; its checksum names the cache.
+        conditioner: with features that stay the same.
         folder: where the caches live; they can be shared between runs.
 
     Raises:
-        UserError: the data set is endless, or its pictures change from epoch to epoch.
+        UserError: the data set is endless, or its pictures or their latents change from epoch to epoch.
     """
 
-    def __init__(self, dataset: Dataset, rae: RAE, conditioner: QueryConditioner, folder: Path) -> None:
-        _check_fixed(dataset)
-        self.dataset = dataset
+    def __init__(
+        self, dataset: Dataset, latent_space: Autoencoder, conditioner: PromptConditioner, folder: Path
+    ) -> None:
+        _check_fixed(dataset, latent_space)
+        self.dataset, self.conditioner = dataset, conditioner
         sizes = [len(domain.source) for domain in dataset.mixture.domains]
         self._offsets = np.concatenate([[0], np.cumsum(sizes)])
         self._captions = [
@@ -66,14 +73,23 @@ class CachedData:
         ]
         texts = sorted({text for captions in self._captions for text in captions})
         self._text_rows = {text: row for row, text in enumerate(texts)}
-        self._latents = self._fill_latents(rae, folder)
+        self._latents = self._fill_latents(latent_space, folder)
         self._features = _fill_features(conditioner, texts, folder)
 
     def batches(self, position: int, size: int, device: torch.device) -> Iterator[CachedBatch]:
-        """Micro-batches from ``position`` on, without end."""
+        """This process's part of micro-batches of ``size`` samples, from ``position`` on, without end.
+
+        Raises:
+            UserError: the processes do not divide ``size``.
+        """
+        world = distributed.world()
+        if size % world:
+            raise UserError(f"micro_batch_size: {size} cannot be shared by {world} processes; make it a multiple")
+        share = size // world
+        first = position + distributed.rank() * share
         while True:
-            yield self.batch(range(position, position + size), device)
-            position += size
+            yield self.batch(range(first, first + share), device)
+            first += size
 
     def batch(self, positions: Sequence[int], device: torch.device) -> CachedBatch:
         """The tensors at the given positions of the data stream."""
@@ -84,23 +100,26 @@ class CachedData:
             rows.append(row)
             texts.append(self._text_rows[self.dataset.choose_caption(self._captions[row], position)])
         latent = self._latents.read(rows)["latent"].to(device)
-        features = self._features.read(texts)["features"].to(device)
+        features = {name: value.to(device) for name, value in self._read_features(texts).items()}
         return CachedBatch(latent, features, torch.tensor(list(positions)))
 
-    def some_features(self, count: int) -> Tensor:
-        """Text features ``[M,N,H]`` of ``count`` captions, evenly spread over the sorted captions (all, if fewer)."""
+    def some_features(self, count: int) -> dict[str, Tensor]:
+        """Features of ``count`` captions, evenly spread over the sorted captions (all, if fewer)."""
         total = self._features.num_rows
-        rows = [total * k // min(count, total) for k in range(min(count, total))]
-        return self._features.read(rows)["features"]
+        return self._read_features([total * k // min(count, total) for k in range(min(count, total))])
+
+    def _read_features(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        return self.conditioner.unpack(self._features.read(rows))
 
     @torch.no_grad()
-    def _fill_latents(self, rae: RAE, folder: Path) -> TensorCache:
-        key = {"latent_space": rae.checksum, "data": self.dataset.config.model_dump(mode="json")}
+    def _fill_latents(self, latent_space: Autoencoder, folder: Path) -> TensorCache:
+        key = {"latent_space": latent_space.checksum, "data": self.dataset.config.model_dump(mode="json")}
         cache = TensorCache(folder / "latents", key, int(self._offsets[-1]), CHUNK_ROWS)
-        device = rae.statistics.mean.device
         for rows in track(list(cache.missing()), description="latents", transient=True):
             images = np.stack([self._picture(row) for row in rows])
-            cache.write(rows, {"latent": rae.encode(to_float(torch.from_numpy(images).to(device))).float()})
+            image = to_float(torch.from_numpy(images).to(latent_space.device))
+            latents = [latent_space.encode(part).float().cpu() for part in torch.split(image, ENCODE_BATCH)]
+            cache.write(rows, {"latent": torch.cat(latents)})
         return cache
 
     def _picture(self, row: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -109,20 +128,32 @@ class CachedData:
 
 
 @torch.no_grad()
-def _fill_features(conditioner: QueryConditioner, texts: Sequence[str], folder: Path) -> TensorCache:
+def _fill_features(conditioner: PromptConditioner, texts: Sequence[str], folder: Path) -> TensorCache:
     key = {"conditioner": conditioner.cache_key(), "texts": list(texts)}
     cache = TensorCache(folder / "features", key, len(texts), CHUNK_ROWS)
     for rows in track(list(cache.missing()), description="text features", transient=True):
-        # prompts of like length side by side: less padding to compute
+        # Prompts of like length side by side: less padding to compute.
         order = sorted(rows, key=lambda row: len(texts[row]))
-        parts = [conditioner.features([texts[r] for r in order[i : i + 64]]).cpu() for i in range(0, len(order), 64)]
-        features = torch.cat(parts)[torch.tensor(order).argsort()]
-        cache.write(rows, {"features": features.to(torch.bfloat16)})
+        parts = [
+            conditioner.pack(conditioner.features([texts[row] for row in order[i : i + READ_BATCH]]))
+            for i in range(0, len(order), READ_BATCH)
+        ]
+        back = torch.tensor(order).argsort()
+        cache.write(rows, {name: _stored(torch.cat([part[name].cpu() for part in parts])[back]) for name in parts[0]})
     return cache
 
 
-def _check_fixed(dataset: Dataset) -> None:
+def _stored(value: Tensor) -> Tensor:
+    """States in bf16, whose rounding is far below what tells two prompts apart; masks as they are."""
+    return value.to(torch.bfloat16) if value.is_floating_point() else value
+
+
+def _check_fixed(dataset: Dataset, latent_space: Autoencoder) -> None:
     settings = dataset.config
+    if latent_space.is_sampled:
+        raise UserError(
+            "cache: this latent space draws another latent each time; make it with posterior: mean, or set cache: null"
+        )
     if any(domain.source.is_endless for domain in dataset.mixture.domains):
         raise UserError("cache: an endless source cannot be cached; set cache: null or prepare a finite set of shards")
     for name, value, fixed in (

@@ -44,6 +44,10 @@ class Draws:
         """``[B]`` in [0, 1); ``purpose`` tells apart the uses of one sample (time, dropout, ...)."""
         return torch.stack([torch.rand((), generator=g, device=self.device) for g in self._generators(purpose)])
 
+    def uniforms(self, purpose: int, count: int) -> Tensor:
+        """``[B, count]`` in [0, 1)."""
+        return torch.stack([torch.rand(count, generator=g, device=self.device) for g in self._generators(purpose)])
+
     def normal(self, purpose: int, shape: Sequence[int] = ()) -> Tensor:
         """``[B, *shape]`` standard normal, fp32."""
         size = tuple(shape)

@@ -10,50 +10,38 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import nn
 
-from raekit import checkpoint
-from raekit.device import autocast, pick_device
+from raekit import checkpoint, distributed
+from raekit.device import pick_device
 from raekit.errors import UserError
 from raekit.training import STAGES
 from raekit.training.draws import Draws
-from raekit.training.optim import EMA, build_optimizer, load_optimizer_tensors, lr_factor, optimizer_tensors
+from raekit.training.meter import Meter
+from raekit.training.optim import Updater
 from raekit.training.run import RunDirectory
-from raekit.training.stage import Recipe, Stage
+from raekit.training.stage import Micro, Player, Recipe, Stage, Terms
 
 
-@dataclass
-class Meter:
-    """Sums of the terms since the last log line, and the clock."""
+@dataclass(frozen=True)
+class Seat:
+    """A player of the stage and the updaters of its groups, by the name under which their state is saved."""
 
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    steps: int = 0
-    images: int = 0
-    start: float = field(default_factory=time.perf_counter)
+    player: Player
+    updaters: dict[str, Updater]
 
-    def add(self, terms: dict[str, Tensor], images: int) -> None:
-        """Count one optimiser step."""
-        for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value
-        self.steps += 1
-        self.images += images
-
-    def read(self) -> dict[str, float]:
-        """Mean of each term, and images per second; starts anew."""
-        seconds = time.perf_counter() - self.start
-        values = {name: float(value) / max(self.steps, 1) for name, value in self.sums.items()}
-        values["images_per_second"] = self.images / seconds
-        self.sums, self.steps, self.images, self.start = {}, 0, 0, time.perf_counter()
-        return values
+    @property
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Everything the player moves."""
+        return (p for updater in self.updaters.values() for p in updater.parameters.values())
 
 
 class Trainer:
@@ -66,17 +54,21 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, is_resumed: bool = False) -> None:
         self.recipe = recipe
-        self.device = pick_device(recipe.train.device)
+        self.device = distributed.join(pick_device(recipe.train.device))
         self.run = RunDirectory(recipe.run, recipe, is_resumed, recipe.train.tensorboard)
         self.stage: Stage = STAGES[recipe.stage](recipe, self.device)
-        self.parameters = self.stage.parameters()
-        self.optimizer = build_optimizer(self.parameters.values(), recipe.optim)
-        self.ema = EMA(self.parameters, recipe.optim.ema)
+        self.seats = [self._seat(player) for player in self.stage.players()]
+        self.updaters = {name: updater for seat in self.seats for name, updater in seat.updaters.items()}
         self.step = 0
         self.bad_steps = 0
         self._stop = threading.Event()
         if is_resumed:
             self._resume()
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Everything that is trained, as ``module.name -> parameter``."""
+        return {name: p for updater in self.updaters.values() for name, p in updater.parameters.items()}
 
     def train(self) -> Path | None:
         """Run to the end, or until a signal asks to stop.
@@ -88,7 +80,7 @@ class Trainer:
         with self._signals(), progress_bar() as progress:
             task = progress.add_task(self.recipe.stage, total=steps, completed=self.step, note="")
             meter = Meter()
-            batches = self._batches()
+            batches = meter.waiting(self._batches())
             while self.step < steps and not self._stop.is_set():
                 meter.add(self.train_step(batches), self.recipe.train.batch_size)
                 self._bookkeeping(meter, progress, task)
@@ -98,60 +90,71 @@ class Trainer:
             return None
         return self._finish()
 
-    def train_step(self, batches: Iterator[Any]) -> dict[str, Tensor]:
-        """One optimiser step over ``batch_size`` samples; a non-finite one changes nothing and is counted."""
+    def train_step(self, batches: Iterator[Any]) -> Terms:
+        """One turn of every player over ``batch_size`` samples; a non-finite turn changes nothing and is counted."""
         train = self.recipe.train
-        parts = train.batch_size // train.micro_batch
-        self.optimizer.zero_grad(set_to_none=True)
-        total: dict[str, Tensor] = {}
-        for _ in range(parts):
-            batch = next(batches)
-            draws = Draws(self.recipe.seed, batch.positions, self.device)
-            with autocast(train.precision, self.device):
-                terms = self.stage.loss(batch, draws)
-            (terms["loss"] / parts).backward()  # type: ignore[no-untyped-call]
-            for name, value in terms.items():
-                total[name] = total.get(name, torch.zeros((), device=self.device)) + value.detach().float() / parts
-        total["grad_norm"] = self._clip()
-        self._apply(bool(torch.isfinite(total["loss"]) & torch.isfinite(total["grad_norm"])))
+        micros = [self._micro(next(batches)) for _ in range(train.batch_size // train.micro_batch)]
+        total: Terms = {}
+        is_finite = True
+        for seat in self.seats:
+            if self.step >= seat.player.start_step:
+                is_finite &= self._turn(seat, micros, total)
+        self._judge(is_finite)
         self.step += 1
         return total
 
     def save(self) -> Path:
         """Write a checkpoint after the current step."""
         path = self.run.checkpoint_path(self.step)
-        tensors = {
-            "model": self.stage.state(),
-            "ema": self.ema.values,
-            "optimizer": optimizer_tensors(self.optimizer),
-            "rng": {"torch": torch.get_rng_state()},
-        }
-        checkpoint.save(path, tensors, {"step": self.step, "bad_steps": self.bad_steps, "stage": self.recipe.stage})
-        self.run.prune(self.recipe.train.keep_last)
+        if distributed.is_main():
+            averages = {name: value for updater in self.updaters.values() for name, value in updater.ema.values.items()}
+            states = {f"{g}.{n}": v for g, updater in self.updaters.items() for n, v in updater.state().items()}
+            tensors = {
+                "model": self.stage.state(),
+                "ema": averages,
+                "optimizer": states,
+                "rng": {"torch": torch.get_rng_state()},
+            }
+            checkpoint.save(path, tensors, {"step": self.step, "bad_steps": self.bad_steps, "stage": self.recipe.stage})
+            self.run.prune(self.recipe.train.keep_last)
+        distributed.barrier()
         return path
+
+    def _seat(self, player: Player) -> Seat:
+        steps = self.recipe.train.steps
+        updaters = {
+            player.prefixed(name): Updater(group.parameters, group.optim, steps, player.start_step, group.is_averaged)
+            for name, group in player.groups.items()
+        }
+        return Seat(player, updaters)
 
     def _batches(self) -> Iterator[Any]:
         train = self.recipe.train
         return self.stage.batches(self.step * train.batch_size, train.micro_batch)
 
-    def _clip(self) -> Tensor:
-        limit = self.recipe.optim.clip_norm
-        grads = [p.grad for p in self.parameters.values() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads)
-        if limit is not None:
-            torch.nn.utils.clip_grads_with_norm_(list(self.parameters.values()), limit, norm)
-        return norm
+    def _micro(self, batch: Any) -> Micro:
+        return Micro(batch, self.stage.prepare(batch), Draws(self.recipe.seed, batch.positions, self.device))
 
-    def _apply(self, is_finite: bool) -> None:
-        optim = self.recipe.optim
-        for group in self.optimizer.param_groups:
-            group["lr"] = optim.lr * lr_factor(self.step, optim.schedule, self.recipe.train.steps)
-        if is_finite:
-            self.bad_steps = 0
-            self.optimizer.step()
-            self.ema.update()
-            return
-        self.bad_steps += 1
+    def _turn(self, seat: Seat, micros: Sequence[Micro], total: Terms) -> bool:
+        """One player's turn; whether its loss and gradients were finite, on every process alike."""
+        for updater in seat.updaters.values():
+            updater.zero_grad()
+        terms = seat.player.descend(micros, self.step)
+        distributed.average_gradients(seat.parameters)
+        norms = {name: updater.clip() for name, updater in seat.updaters.items()}
+        finite = torch.stack([torch.isfinite(value) for value in (terms["loss"], *norms.values())]).all().float()
+        distributed.average([finite])
+        total.update({seat.player.prefixed(name): value for name, value in terms.items()})
+        total.update({_logged(name, "grad_norm"): norm for name, norm in norms.items()})
+        if finite < 1:
+            return False
+        for updater in seat.updaters.values():
+            updater.update(self.step)
+        return True
+
+    def _judge(self, is_finite: bool) -> None:
+        """Count the steps in a row that were not finite, and stop the run when there are too many."""
+        self.bad_steps = 0 if is_finite else self.bad_steps + 1
         if self.bad_steps >= self.recipe.train.max_bad_steps:
             raise UserError(
                 f"training stopped at step {self.step}: {self.bad_steps} non-finite steps in a row; "
@@ -163,33 +166,56 @@ class Trainer:
         is_last = self.step == train.steps
         if self.step % train.log_every_steps == 0 or is_last:
             values = meter.read()
-            self.run.log(self.step, {**values, "lr": self.optimizer.param_groups[0]["lr"], "bad_steps": self.bad_steps})
+            self._write_log({**values, **self._rates(), **self._counts(), "bad_steps": self.bad_steps})
             progress.update(task, note=f"loss {values.get('loss', 0):.4f}  {values['images_per_second']:.0f} images/s")
         if self.step % train.save_every_steps == 0 or is_last:
             self.save()
-            self.run.plot()
+            if distributed.is_main():
+                self.run.plot()
         if self.step % train.sample_every_steps == 0 or is_last:
             self._look()
-            meter.start = time.perf_counter()
+            meter.pause()
+
+    def _rates(self) -> dict[str, float]:
+        return {_logged(name, "lr"): updater.lr(max(self.step - 1, 0)) for name, updater in self.updaters.items()}
+
+    def _counts(self) -> dict[str, float]:
+        counts = self.stage.counts(self.step * self.recipe.train.batch_size)
+        return {f"samples/{domain}": count for domain, count in counts.items()}
+
+    def _write_log(self, values: dict[str, float]) -> None:
+        if distributed.is_main():
+            self.run.log(self.step, values)
 
     def _look(self) -> None:
-        """Held-out metrics and a sheet of pictures, with the averaged weights."""
-        with self._averaged():
-            self.run.log(self.step, {f"eval/{k}": v for k, v in self.stage.evaluate().items()})
-            self.run.save_image(f"step_{self.step:08d}", self.stage.sheet())
+        """Held-out metrics and a sheet of pictures, with the averaged weights; by the first process."""
+        if distributed.is_main():
+            with self._averaged():
+                self.run.log(self.step, {f"eval/{k}": v for k, v in self.stage.evaluate().items()})
+                self.run.save_image(f"step_{self.step:08d}", self.stage.sheet())
+        distributed.barrier()
 
-    def _finish(self) -> Path:
-        with self._averaged():
-            return self.stage.export(self.run.path)
+    def _finish(self) -> Path | None:
+        """The artefact, written by the first process."""
+        artefact = None
+        if distributed.is_main():
+            with self._averaged():
+                artefact = self.stage.export(self.run.path)
+        distributed.barrier()
+        return artefact
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
-        self.ema.swap()
+        self._swap()
         try:
-            with torch.no_grad(), autocast(self.recipe.train.precision, self.device):
+            with torch.no_grad(), self.stage.autocast():
                 yield
         finally:
-            self.ema.swap()
+            self._swap()
+
+    def _swap(self) -> None:
+        for updater in self.updaters.values():
+            updater.ema.swap()
 
     def _resume(self) -> None:
         path = self.run.latest_checkpoint()
@@ -201,8 +227,10 @@ class Trainer:
         if saved.state["stage"] != self.recipe.stage:
             raise UserError(f"checkpoint {str(path)!r} is of stage {saved.state['stage']!r}, not {self.recipe.stage!r}")
         self.stage.load_state(saved.tensors["model"])
-        self.ema.load(saved.tensors["ema"])
-        load_optimizer_tensors(self.optimizer, saved.tensors["optimizer"])
+        for name, updater in self.updaters.items():
+            updater.ema.load(saved.tensors["ema"])
+            own = {k: v for k, v in saved.tensors["optimizer"].items() if k.startswith(f"{name}.")}
+            updater.load_state({k.removeprefix(f"{name}."): v for k, v in own.items()})
         torch.set_rng_state(saved.tensors["rng"]["torch"].cpu())
         self.step, self.bad_steps = saved.state["step"], saved.state["bad_steps"]
         self.run.rewind(self.step)
@@ -229,6 +257,12 @@ class Trainer:
                 signal.signal(number, handler)
 
 
+def _logged(group: str, quantity: str) -> str:
+    """``lr`` of the main group; ``discriminator/lr``, ``language_model/lr`` of others."""
+    owner, _, name = group.rpartition("/")
+    return "/".join(part for part in (owner, "" if name == "model" else name, quantity) if part)
+
+
 def progress_bar() -> Progress:
     """The bar of a training run: steps, speed, time left."""
     return Progress(
@@ -237,4 +271,5 @@ def progress_bar() -> Progress:
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
+        disable=not distributed.is_main(),
     )

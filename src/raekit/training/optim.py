@@ -1,13 +1,14 @@
-"""Optimiser, learning-rate schedule and weight averaging.
+"""Optimisers, learning-rate schedules, and the update of one group of weights.
 
-In: the trainable parameters of a stage. Out: a configured ``torch.optim`` optimiser, the factor by which step ``s``
-scales its learning rate, and an exponential moving average in fp32 (RAE, appendix: EMA 0.9995 for stage 2).
+In: named parameters and an :class:`OptimConfig`. Out: :class:`Updater`, which clips, steps, averages and saves them. A
+run may have several groups, each with an optimiser, schedule and clipping of its own: decoder and discriminator (RAE,
+table 12), diffusion transformer and language model (Scale-RAE, section 3).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from raekit.config import Config
+from raekit.durations import Steps
+from raekit.training.ema import EMA
+
+EDGE_NAMES = ("embed", "head", "token", "query", "queries", "final")
+"""Matrices at the ends of a network, by part of their name: Muon leaves them to AdamW (Jordan et al. 2024)."""
 
 
 class ScheduleConfig(Config):
@@ -22,29 +28,33 @@ class ScheduleConfig(Config):
 
     shape: Literal["constant", "cosine", "linear"] = "cosine"
     """Form of the decay after the warm-up."""
-    warmup_steps: int = Field(0, ge=0)
+    warmup_steps: Steps = Field(0, ge=0)
     """Optimiser steps of linear warm-up."""
     is_warmup_from_zero: bool = True
     """Step ``s`` of the warm-up uses ``(s + 1) / warmup_steps``; otherwise the base rate throughout."""
-    decay_end_steps: int | None = Field(None, ge=0)
+    decay_end_steps: Steps | None = Field(None, ge=0)
     """Step at which ``final_factor`` is reached; None = the last step of the run."""
     final_factor: float = Field(0.0, ge=0.0, le=1.0)
     """Final learning rate as a share of the base rate."""
 
 
 class OptimConfig(Config):
-    """AdamW and its schedule."""
+    """An optimiser and its schedule."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """``muon``: Muon for the matrices inside the network, AdamW for its ends, vectors and tables."""
     lr: float = Field(2e-4, gt=0)
-    """Base learning rate."""
+    """Base learning rate. Muon's matrices use the same one, scaled so that their updates are as large as AdamW's."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW moment decays."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+    """Muon's momentum."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled decay of matrices; vectors (norms, biases, tokens) are never decayed."""
     eps: float = Field(1e-8, gt=0)
     """AdamW denominator floor."""
     clip_norm: float | None = Field(1.0, gt=0)
-    """Global gradient norm above which gradients are scaled down; None = no clipping."""
+    """Gradient norm of the group above which its gradients are scaled down; None = no clipping."""
     schedule: ScheduleConfig = ScheduleConfig()
     """Warm-up and decay."""
     ema: float = Field(0.9995, ge=0, lt=1)
@@ -66,58 +76,103 @@ def lr_factor(step: int, schedule: ScheduleConfig, total_steps: int) -> float:
     return schedule.final_factor + (1 - schedule.final_factor) * decay
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
-    """Fused AdamW over the parameters that require a gradient; decay on matrices only."""
-    trainable = [p for p in parameters if p.requires_grad]
+def build_optimizers(parameters: Mapping[str, nn.Parameter], config: OptimConfig) -> dict[str, torch.optim.Optimizer]:
+    """The optimisers of the parameters that require a gradient, by name: ``adamw`` (fused), and ``muon`` if asked for.
+
+    Weight decay acts on matrices only. Muon takes the two-dimensional weights that are not at an end of the network.
+    """
+    trainable = {name: p for name, p in parameters.items() if p.requires_grad}
+    inner = {name for name, p in trainable.items() if config.name == "muon" and p.ndim == 2 and not _is_edge(name)}
+    rest = [p for name, p in trainable.items() if name not in inner]
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    groups = [g for g in groups if g["params"]]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+    optimizers: dict[str, torch.optim.Optimizer] = {}
+    if rest:
+        kept = [g for g in groups if g["params"]]
+        optimizers["adamw"] = torch.optim.AdamW(kept, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+    if inner:
+        optimizers["muon"] = torch.optim.Muon(
+            [trainable[name] for name in sorted(inner)],
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
+    return optimizers
 
 
-class EMA:
-    """Averaged copies of named parameters: ``e <- d e + (1 - d) p`` after every optimiser step, in fp32.
+class Updater:
+    """One group of weights on its way: optimisers, schedule, clipping, averages.
 
-    Only parameters that are trained are averaged; frozen ones and buffers are read from the module itself.
+    Args:
+        parameters: by name; those that require a gradient are trained.
+        config: optimiser and schedule.
+        total_steps: of the run.
+        start_step: of the run, at which this group's own schedule starts counting.
+        is_averaged: keep a moving average of the weights.
     """
 
-    def __init__(self, named_parameters: Mapping[str, Tensor], decay: float) -> None:
-        self.decay = decay
-        self._live = dict(named_parameters)
-        self.values = {name: p.detach().float().clone() for name, p in self._live.items()}
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        config: OptimConfig,
+        total_steps: int,
+        start_step: int = 0,
+        is_averaged: bool = True,
+    ) -> None:
+        self.config = config
+        self.start_step, self.total_steps = start_step, total_steps - start_step
+        self.parameters = {name: p for name, p in parameters.items() if p.requires_grad}
+        self.optimizers = build_optimizers(self.parameters, config)
+        self.ema = EMA(self.parameters if is_averaged else {}, config.ema)
 
-    @torch.no_grad()
-    def update(self) -> None:
-        """Move the average one step towards the live weights."""
-        live = [p.detach().float() for p in self._live.values()]
-        torch._foreach_lerp_(list(self.values.values()), live, 1 - self.decay)
+    def clip(self) -> Tensor:
+        """Scale the gradients down to ``clip_norm``; their norm before that."""
+        held = list(self.parameters.values())
+        norm = nn.utils.get_total_norm([p.grad for p in held if p.grad is not None])
+        if self.config.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(held, self.config.clip_norm, norm)
+        return norm
 
-    def load(self, values: Mapping[str, Tensor]) -> None:
-        """Restore averages saved from :attr:`values`."""
-        for name, value in self.values.items():
-            value.copy_(values[name])
+    def lr(self, step: int) -> float:
+        """Learning rate at a step of the run; 0 before this group's start."""
+        if step < self.start_step:
+            return 0.0
+        return self.config.lr * lr_factor(step - self.start_step, self.config.schedule, self.total_steps)
 
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange live and averaged weights; call again to undo (used around evaluation)."""
-        for name, live in self._live.items():
-            kept = live.detach().clone()
-            live.copy_(self.values[name])
-            self.values[name].copy_(kept)
+    def update(self, step: int) -> None:
+        """Take the step ``step`` of the run with the gradients at hand, and move the averages."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr(step)
+            optimizer.step()
+        self.ema.update()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Tensor]:
+        """The optimisers' state as flat ``"optimiser.index.name" -> tensor``, for a safetensors file."""
+        return {
+            f"{kind}.{index}.{name}": torch.as_tensor(value)
+            for kind, optimizer in self.optimizers.items()
+            for index, state in optimizer.state_dict()["state"].items()
+            for name, value in state.items()
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what :meth:`state` gave; learning rates follow from the step."""
+        states: dict[str, dict[int, dict[str, Any]]] = {kind: {} for kind in self.optimizers}
+        for key, value in tensors.items():
+            kind, index, name = key.split(".")
+            states[kind].setdefault(int(index), {})[name] = value
+        for kind, optimizer in self.optimizers.items():
+            optimizer.load_state_dict({"state": states[kind], "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's state as flat ``"index.name" -> tensor``, for a safetensors file."""
-    states = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": torch.as_tensor(v) for index, state in states.items() for name, v in state.items()}
-
-
-def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Restore what :func:`optimizer_tensors` gave; learning rates are set by the loop at every step."""
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in tensors.items():
-        index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+def _is_edge(name: str) -> bool:
+    return any(part in name for part in EDGE_NAMES)

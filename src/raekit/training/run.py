@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
-from raekit import checkpoint
+from raekit import checkpoint, distributed
 from raekit.config import Config, dump_yaml
 from raekit.errors import UserError
 
@@ -32,7 +32,7 @@ STAMPED_PACKAGES = ("raekit", "torch", "transformers", "numpy", "safetensors", "
 
 
 class RunDirectory:
-    """The files of one training run.
+    """The files of one training run; written by the first process only.
 
     Args:
         path: the directory; made if absent.
@@ -51,11 +51,15 @@ class RunDirectory:
             raise UserError(
                 f"run directory {str(path)!r} holds a run already; pass --resume to continue it or --run DIR"
             )
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        (path / "recipe.yaml").write_text(dump_yaml(recipe), encoding="utf-8")
-        (path / "environment.json").write_text(json.dumps(environment_stamp(), indent=1), encoding="utf-8")
+        distributed.barrier()  # every process has looked before the first one writes
         self._metrics = path / "metrics.jsonl"
-        self._events = _event_writer(path / "tensorboard") if has_tensorboard else None
+        self._events = None
+        if distributed.is_main():
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            (path / "recipe.yaml").write_text(dump_yaml(recipe), encoding="utf-8")
+            (path / "environment.json").write_text(json.dumps(environment_stamp(), indent=1), encoding="utf-8")
+            self._events = _event_writer(path / "tensorboard") if has_tensorboard else None
+        distributed.barrier()
 
     def latest_checkpoint(self) -> Path | None:
         """The newest complete checkpoint, or None before the first."""

@@ -1,13 +1,16 @@
 """What a training stage is: the contract the loop drives, and the settings that all recipes share.
 
-In: a resolved recipe. Out: modules to train, batches from any position of the data stream, and the loss of one
-micro-batch. A stage never sees steps, accumulation, precision or checkpoints: the loop in ``loop.py`` owns those.
+In: a resolved recipe. Out: modules to train, batches from any position of the data stream, and the players of a step:
+who is trained on which loss. Most stages have one player and only say its loss; adversarial training has two that take
+turns on the same batch. A stage never sees checkpoints, schedules or clipping: the loop in ``loop.py`` owns those.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +20,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from raekit.config import Config
-from raekit.device import Precision
+from raekit.device import Precision, autocast
+from raekit.durations import Steps, resolve_epochs
 from raekit.training import STAGES
 from raekit.training.draws import Draws
 from raekit.training.optim import OptimConfig
@@ -26,21 +30,23 @@ from raekit.training.optim import OptimConfig
 class TrainConfig(Config):
     """Length, batch, precision and bookkeeping of a run."""
 
-    steps: int = Field(gt=0)
+    steps: Steps = Field(gt=0)
     """Optimiser steps."""
     batch_size: int = Field(gt=0)
-    """Samples per optimiser step, over all micro-batches."""
+    """Samples per optimiser step, over all micro-batches and processes."""
     micro_batch_size: int | None = Field(None, gt=0)
-    """Samples per forward pass; None = ``batch_size``. Gradients are averaged over the whole batch."""
+    """Samples per forward pass over all processes; None = ``batch_size``. Gradients are averaged over the batch."""
+    images_per_epoch: int | None = Field(None, gt=0)
+    """Samples of an epoch, real or virtual; lets durations be written as ``16 epochs``."""
     precision: Precision = "auto"
     """Arithmetic of matrix products; weights, optimiser and averages are fp32."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
-    log_every_steps: int = Field(10, gt=0)
+    log_every_steps: Steps = Field(10, gt=0)
     """Steps between lines of metrics.jsonl."""
-    save_every_steps: int = Field(1000, gt=0)
+    save_every_steps: Steps = Field(1000, gt=0)
     """Steps between checkpoints."""
-    sample_every_steps: int = Field(1000, gt=0)
+    sample_every_steps: Steps = Field(1000, gt=0)
     """Steps between sheets of pictures and held-out metrics (both made with the averaged weights)."""
     keep_last: int = Field(2, gt=0)
     """Checkpoints kept."""
@@ -75,6 +81,11 @@ class Recipe(Config):
     train: TrainConfig
     """Length, batch and bookkeeping."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _epochs_to_steps(cls, values: Any) -> Any:
+        return resolve_epochs(values) if isinstance(values, Mapping) else values
+
     def describe(self) -> list[tuple[str, str]]:
         """Rows of ``raekit explain``: what the code derives from the recipe."""
         rows: list[tuple[str, str]] = STAGES[self.stage].describe(self)
@@ -87,6 +98,56 @@ class Positioned(Protocol):
     @property
     def positions(self) -> Tensor:
         """``[B]`` int64."""
+
+
+Terms = dict[str, Tensor]
+"""Averages over a batch, by the name under which they are logged."""
+
+
+@dataclass(frozen=True)
+class Micro:
+    """One micro-batch of a step, ready for every player.
+
+    Attributes:
+        batch: as the data gave it.
+        prepared: what :meth:`Stage.prepare` made of it.
+        draws: its random numbers.
+    """
+
+    batch: Any
+    prepared: Any
+    draws: Draws
+
+
+@dataclass(frozen=True)
+class Group:
+    """Weights that share an optimiser, by ``module.name``."""
+
+    parameters: dict[str, nn.Parameter]
+    optim: OptimConfig
+    is_averaged: bool = True
+
+
+@dataclass(frozen=True)
+class Player:
+    """Whoever moves its weights along its own loss once a step.
+
+    Attributes:
+        name: for the log; empty for the only or the main player, whose terms are logged without a prefix.
+        groups: its weights, each group with an optimiser of its own, by name.
+        descend: leaves the gradients of its loss, averaged over the micro-batches, in its weights; returns the terms.
+            Called with the micro-batches of the step and the number of the step.
+        start_step: before it the player rests.
+    """
+
+    name: str
+    groups: dict[str, Group]
+    descend: Callable[[Sequence[Micro], int], Terms]
+    start_step: int = 0
+
+    def prefixed(self, name: str) -> str:
+        """A name as it is logged and saved."""
+        return f"{self.name}/{name}" if self.name else name
 
 
 class Stage(ABC):
@@ -105,10 +166,10 @@ class Stage(ABC):
 
     @abstractmethod
     def batches(self, position: int, size: int) -> Iterator[Any]:
-        """Micro-batches of ``size`` samples, from global ``position`` on, without end."""
+        """This process's part of micro-batches of ``size`` samples, from global ``position`` on, without end."""
 
     @abstractmethod
-    def loss(self, batch: Any, draws: Draws) -> Mapping[str, Tensor]:
+    def loss(self, prepared: Any, draws: Draws) -> Mapping[str, Tensor]:
         """Terms averaged over the micro-batch; ``"loss"`` is the one that is differentiated."""
 
     @abstractmethod
@@ -129,10 +190,37 @@ class Stage(ABC):
         del config
         return []
 
+    def prepare(self, batch: Any) -> Any:
+        """What all players share of a micro-batch and no gradient reaches: on the device, through frozen networks."""
+        return batch
+
+    def players(self) -> list[Player]:
+        """Who is trained, in the order of their turns; one player with one group unless a stage says otherwise."""
+        return [Player("", {"model": Group(self.parameters(), self.config.optim)}, self.descend)]
+
+    def descend(self, micros: Sequence[Micro], step: int) -> Terms:
+        """Gradients of :meth:`loss`, averaged over the micro-batches."""
+        del step
+        total: Terms = {}
+        for micro in micros:
+            with self.autocast():
+                terms = self.loss(micro.prepared, micro.draws)
+            (terms["loss"] / len(micros)).backward()  # type: ignore[no-untyped-call]
+            add_terms(total, terms, 1 / len(micros))
+        return total
+
+    def counts(self, position: int) -> dict[str, int]:
+        """Samples of each domain before a position of the data stream, for the log."""
+        del position
+        return {}
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The recipe's arithmetic."""
+        return autocast(self.config.train.precision, self.device)
+
     def parameters(self) -> dict[str, nn.Parameter]:
         """Trainable parameters as ``module.name -> parameter``."""
-        named = ((f"{m}.{n}", p) for m, module in self.modules().items() for n, p in module.named_parameters())
-        return {name: p for name, p in named if p.requires_grad}
+        return named_parameters(self.modules())
 
     def state(self) -> dict[str, Tensor]:
         """Parameters and buffers of all modules as ``module.name -> tensor``."""
@@ -143,3 +231,15 @@ class Stage(ABC):
         for name, module in self.modules().items():
             prefix = f"{name}."
             module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+
+
+def named_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """Trainable parameters of several modules as ``module.name -> parameter``."""
+    named = ((f"{m}.{n}", p) for m, module in modules.items() for n, p in module.named_parameters())
+    return {name: p for name, p in named if p.requires_grad}
+
+
+def add_terms(total: Terms, terms: Mapping[str, Tensor], share: float) -> None:
+    """Add a micro-batch's share of the averages to those of the step."""
+    for name, value in terms.items():
+        total[name] = total.get(name, torch.zeros((), device=value.device)) + value.detach().float() * share

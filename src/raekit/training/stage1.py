@@ -1,66 +1,56 @@
-"""Stage 1: training the decoder of a representation autoencoder.
+"""Stage 1: training a latent space to give pictures back.
 
 In: pictures. Out: a latent-space artefact (decoder, latent statistics, the encoder's identity).
 
-The encoder is frozen. Its tokens receive noise of a random level, so that the decoder also accepts what a generator
-will produce (RAE, section 4.3), and the decoder redraws the picture. Loss: L1, L1 of neighbour differences, distance in
-the encoder's own tokens, and LPIPS where its weights are given (RAE, appendix C.2).
+The encoder of a representation autoencoder is frozen. Its tokens receive noise of a random level, so that the decoder
+also accepts what a generator will produce (RAE, section 4.3), and the decoder redraws the picture. It is judged by
+pixels, by a perceptual network, and, once it draws well enough, by a discriminator that learns beside it (RAE, appendix
+C.2). A variational autoencoder is trained here too, encoder and all, as the baseline with everything else equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from raekit.autoencoder.latent import add_noise, noise_sigma
+from raekit import config, distributed
+from raekit.autoencoder import AUTOENCODERS
+from raekit.autoencoder.base import Trainable
 from raekit.autoencoder.rae import RAE
 from raekit.checkpoint import load_safetensors, load_strict
-from raekit.config import Config
+from raekit.config import component
 from raekit.data.dataset import DataConfig, Dataset, build_dataset
 from raekit.data.loader import Batch, Loader
 from raekit.data.transforms import to_float
+from raekit.durations import Steps
+from raekit.encoders import ENCODERS
+from raekit.encoders.base import EncoderConfig
+from raekit.errors import UserError
 from raekit.image_grid import image_grid
-from raekit.losses.perceptual import LPIPS, EncoderFeatures
-from raekit.losses.pixels import gradient_l1, l1
-from raekit.metrics.reconstruction import psnr
+from raekit.losses.reconstruction import ReconstructionLoss
+from raekit.metrics.reconstruction import psnr, ssim
+from raekit.training.adversary import Adversary
+from raekit.training.balance import Drawn, Pictures, Slope, Sweep, shares
 from raekit.training.draws import Draws
-from raekit.training.stage import Recipe, Stage
+from raekit.training.stage import Group, Micro, Player, Recipe, Stage, Terms, add_terms, named_parameters
 
-PURPOSE_SIGMA, PURPOSE_EPS = range(2)
-
-
-class LossConfig(Config):
-    """Weights of the terms of stage 1; a weight of 0 leaves the term out."""
-
-    l1: float = Field(1.0, ge=0)
-    """Absolute difference of the pixels."""
-    gradient: float = Field(0.0, ge=0)
-    """Absolute difference of neighbour differences: sharper edges without a discriminator."""
-    encoder: float = Field(0.0, ge=0)
-    """Squared distance of the encoder's tokens."""
-    lpips: float = Field(0.0, ge=0)
-    """LPIPS on VGG16 features; needs both weight files."""
-    lpips_vgg: Path | None = None
-    """torchvision's VGG16 weights, safetensors."""
-    lpips_heads: Path | None = None
-    """The LPIPS heads (``lin0`` to ``lin4``), safetensors."""
-
-    @model_validator(mode="after")
-    def _check_lpips(self) -> LossConfig:
-        if self.lpips and not (self.lpips_vgg and self.lpips_heads):
-            raise ValueError("lpips: give lpips_vgg and lpips_heads, or set the weight to 0")
-        return self
+if TYPE_CHECKING:
+    AutoencoderChoice = config.Config
+    EncoderChoice = EncoderConfig
+else:
+    AutoencoderChoice = component(AUTOENCODERS)
+    EncoderChoice = component(ENCODERS)
 
 
 class Stage1(Stage):
-    """A decoder learns to redraw pictures from the noised tokens of a frozen encoder."""
+    """A latent space learns to redraw pictures."""
 
     class Config(Recipe):
         """Settings of stage 1."""
@@ -70,12 +60,18 @@ class Stage1(Stage):
         """Training pictures."""
         held_out: DataConfig
         """Pictures that are never trained on."""
-        autoencoder: RAE.Config
-        """Encoder, decoder, noise and form of the statistics."""
+        autoencoder: AutoencoderChoice
+        """The latent space: encoder, decoder, noise and form of the statistics."""
         init_decoder: Path | None = None
         """Decoder weights to start from, safetensors; None = a fresh decoder."""
-        losses: LossConfig = LossConfig()
+        losses: ReconstructionLoss.Config = ReconstructionLoss.Config()
         """Weights of the loss terms."""
+        loss_encoder: EncoderChoice | None = None
+        """Encoder that losses and discriminator look through; None = the latent space's own."""
+        adversary: Adversary.Config | None = None
+        """The adversarial term; None = none."""
+        share_every_steps: Steps = Field(100, gt=0)
+        """Steps between measurements of each term's share of the gradient at the decoder's last layer."""
         num_statistics: int = Field(50_000, gt=0)
         """Most training pictures used for the latent statistics."""
         num_held_out: int = Field(256, gt=0)
@@ -84,92 +80,195 @@ class Stage1(Stage):
     def __init__(self, config: Config, device: torch.device) -> None:
         super().__init__(config, device)
         self.dataset = build_dataset(config.data, config.seed)
-        self.rae = RAE(config.autoencoder).to(device)
+        self.autoencoder = _trainable(config).to(device)
         if config.init_decoder is not None:
-            load_strict(self.rae.decoder, load_safetensors(config.init_decoder), str(config.init_decoder))
-        self.rae.train()
-        self.encoder_distance = EncoderFeatures(self.rae.encoder)
-        self.lpips = self._build_lpips(config.losses)
+            decoder = self.autoencoder.trained()["decoder"]
+            load_strict(decoder, load_safetensors(config.init_decoder), str(config.init_decoder))
+        self.autoencoder.train()
+        own = self.autoencoder.encoder if isinstance(self.autoencoder, RAE) else None
+        encoder = own if config.loss_encoder is None else ENCODERS.build(config.loss_encoder).to(device)
+        self._are_tokens_known = own is not None and encoder is own
+        self.reconstruction = ReconstructionLoss(config.losses, encoder, device)
+        self.adversary = None if config.adversary is None else Adversary(config.adversary, encoder, device)
 
     def modules(self) -> dict[str, nn.Module]:
-        return {"decoder": self.rae.decoder}
+        modules = self.autoencoder.trained()
+        return modules if self.adversary is None else {**modules, "discriminator": self.adversary.discriminator}
+
+    def players(self) -> list[Player]:
+        """The latent space, then the discriminator, which sees the pictures of the weights just updated."""
+        main = Group(named_parameters(self.autoencoder.trained()), self.config.optim)
+        players = [Player("", {"model": main}, self.descend)]
+        if self.adversary is not None:
+            settings = self.adversary.config
+            heads = named_parameters({"discriminator": self.adversary.discriminator})
+            group = Group(heads, settings.optim, is_averaged=False)
+            start = settings.discriminator_start_steps
+            players.append(Player("discriminator", {"model": group}, self.descend_discriminator, start))
+        return players
 
     def batches(self, position: int, size: int) -> Iterator[Batch]:
-        return iter(Loader(self.dataset, size, start_position=position))
+        rank, world = distributed.rank(), distributed.world()
+        return iter(Loader(self.dataset, size, rank=rank, world=world, start_position=position))
 
-    def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-        image = to_float(batch.image.to(self.device))
-        tokens = self.rae.encode_tokens(image)
-        law = self.config.autoencoder.noise_law
-        draw = draws.uniform(PURPOSE_SIGMA) if law == "uniform" else draws.normal(PURPOSE_SIGMA)
-        sigma = noise_sigma(law, self.config.autoencoder.tau, draw)
-        redrawn = self.rae.decode_tokens(add_noise(tokens, sigma, draws.normal(PURPOSE_EPS, tokens.shape[1:])))
-        terms = self._terms(redrawn, self._target(image), tokens)
-        weights = self.config.losses
-        return {"loss": sum((getattr(weights, n) * v for n, v in terms.items()), torch.zeros(())), **terms}
+    def counts(self, position: int) -> dict[str, int]:
+        return self.dataset.mixture.counts(position)
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch) -> Pictures:
+        """Pictures on the device and through the frozen encoder."""
+        image = to_float(batch.image.to(self.device, non_blocking=True))
+        with self.autocast():
+            return Pictures(self.autoencoder.precompute(image), self._target(image))
+
+    def loss(self, prepared: Pictures, draws: Draws) -> Terms:
+        """The reconstruction loss as it is at the end of the run, and its terms."""
+        return self._draw(prepared, draws, self.config.train.steps).terms
+
+    def descend(self, micros: Sequence[Micro], step: int) -> Terms:
+        """Gradients of the latent space's loss; with a discriminator, balanced as below.
+
+        The two parts of the loss meet in the picture: each is differentiated down to the pixels, from there to the
+        decoder's last layer, where their norms give the adversarial weight, and only the weighted sum goes through the
+        decoder. The norms are those of the whole batch over all micro-batches and processes, so the weight depends on
+        neither. With several micro-batches the pictures are drawn a second time rather than kept.
+        """
+        total = self._shares(micros[0], step)
+        if self.adversary is None or step < self.adversary.config.start_steps:
+            for micro in micros:
+                with self.autocast():
+                    terms = self._draw(micro.prepared, micro.draws, step).terms
+                (terms["loss"] / len(micros)).backward()  # type: ignore[no-untyped-call]
+                add_terms(total, terms, 1 / len(micros))
+            return total
+        sweeps = [self._sweep(micro, step, is_kept=len(micros) == 1) for micro in micros]
+        parts = [(sweep.reconstruction, sweep.adversarial) for sweep in sweeps]
+        layers = [torch.stack([slope.last_layer for slope in part]).mean(dim=0) for part in zip(*parts, strict=True)]
+        distributed.average(layers)
+        weight = self.adversary.balance(*layers)
+        for micro, sweep in zip(micros, sweeps, strict=True):
+            drawn = sweep.drawn or self._redraw(micro.prepared, micro.draws)
+            drawn.backward(sweep.reconstruction.pixels + weight * sweep.adversarial.pixels, 1 / len(micros))
+            add_terms(total, sweep.terms, 1 / len(micros))
+        total["loss"] = total["loss"] + weight * total["adversarial"]
+        return {**total, "adversarial_weight": weight.detach()}
+
+    def descend_discriminator(self, micros: Sequence[Micro], step: int) -> Terms:
+        """Gradients of the discriminator's loss on pictures and their noise-free reconstructions."""
+        del step
+        assert self.adversary is not None
+        total: Terms = {}
+        for number, micro in enumerate(micros):
+            with torch.no_grad(), self.autocast():
+                fake = self.autoencoder.redraw(micro.prepared.start)[0].float()
+            # Spectral norms move on once a step, at the first micro-batch, however many there are.
+            self.adversary.discriminator.train(number == 0)
+            with self.autocast():
+                terms = self.adversary.tell(micro.prepared.target, fake, micro.draws)
+            (terms["loss"] / len(micros)).backward()  # type: ignore[no-untyped-call]
+            add_terms(total, terms, 1 / len(micros))
+        self.adversary.discriminator.eval()
+        return total
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """PSNR of held-out pictures, without noise."""
-        values = []
-        for image in self._held_out_images(self.config.num_held_out):
-            values.append(psnr(self.rae.decode_tokens(self.rae.encode_tokens(image)), self._target(image)))
-        return {"psnr": float(torch.cat(values).mean())}
+        """PSNR and SSIM of held-out pictures without noise, over all and per domain."""
+        values: dict[str, list[Tensor]] = {}
+        for batch in self._batches(build_dataset(self.config.held_out), self.config.num_held_out):
+            pictures = self.prepare(batch)
+            redrawn = self.autoencoder.redraw(pictures.start)[0].float()
+            rows = torch.stack([psnr(redrawn, pictures.target), ssim(redrawn.clamp(0, 1), pictures.target)], dim=1)
+            for domain, row in zip(batch.domains, rows.cpu(), strict=True):
+                values.setdefault(domain, []).append(row)
+        means = {domain: torch.stack(rows).mean(dim=0) for domain, rows in values.items()}
+        every = torch.stack([row for rows in values.values() for row in rows]).mean(dim=0)
+        per_domain = {f"psnr/{domain}": float(mean[0]) for domain, mean in means.items()} if len(means) > 1 else {}
+        return {"psnr": float(every[0]), "ssim": float(every[1]), **per_domain}
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:
         """Held-out pictures above their reconstructions."""
-        image = next(self._held_out_images(8))
-        redrawn = self.rae.decode_tokens(self.rae.encode_tokens(image))
-        return image_grid(torch.cat([self._target(image), redrawn.float()]), columns=8)
+        pictures = self.prepare(next(self._batches(build_dataset(self.config.held_out), 8)))
+        redrawn = self.autoencoder.redraw(pictures.start)[0].float()
+        return image_grid(torch.cat([pictures.target, redrawn]), columns=8)
 
     def export(self, directory: Path) -> Path:
         """Fit the latent statistics on the training pictures and write ``autoencoder/``."""
-        count = min(self.config.num_statistics, len(self.dataset))
-        self.rae.fit_statistics(self._images(self.dataset, count))
-        self.rae.to(self.device).save(directory / "autoencoder")
+        batches = self._batches(self.dataset, min(self.config.num_statistics, len(self.dataset)))
+        self.autoencoder.fit_statistics(to_float(batch.image.to(self.device)) for batch in batches)
+        self.autoencoder.to(self.device).save(directory / "autoencoder")
         return directory / "autoencoder"
 
     @classmethod
     def describe(cls, config: Any) -> list[tuple[str, str]]:
-        rae = RAE(config.autoencoder)
-        channels, height, width = rae.shape
+        model = _trainable(config)
+        channels, height, width = model.shape
+        trained = {name: sum(p.numel() for p in module.parameters()) for name, module in model.trained().items()}
+        frozen = sum(p.numel() for p in model.parameters()) - sum(trained.values())
         return [
-            ("encoder input", f"{rae.encoder.input_size} x {rae.encoder.input_size} px"),
-            ("latent", f"{channels} x {height} x {width} = {rae.dim} numbers"),
-            ("decoder output", f"{rae.output_size} x {rae.output_size} px"),
-            ("encoder parameters", f"{sum(p.numel() for p in rae.encoder.parameters()):,} (frozen)"),
-            ("decoder parameters", f"{sum(p.numel() for p in rae.decoder.parameters()):,}"),
+            ("latent", f"{channels} x {height} x {width} = {model.dim} numbers"),
+            ("decoder output", f"{model.output_size} x {model.output_size} px"),
+            *((f"{name} parameters", f"{count:,}") for name, count in trained.items()),
+            ("frozen parameters", f"{frozen:,}"),
+            ("pictures", f"{config.train.steps * config.train.batch_size:,}"),
         ]
 
-    def _terms(self, redrawn: Tensor, target: Tensor, tokens: Tensor) -> dict[str, Tensor]:
-        """The terms with a weight above 0."""
-        weights = self.config.losses
-        terms = {"l1": l1(redrawn, target)}
-        if weights.gradient:
-            terms["gradient"] = gradient_l1(redrawn, target)
-        if weights.encoder:
-            terms["encoder"] = self.encoder_distance(redrawn, tokens)
-        if self.lpips is not None:
-            terms["lpips"] = self.lpips(redrawn, target)
-        return terms
+    def _redraw(self, pictures: Pictures, draws: Draws) -> Drawn:
+        """The reconstruction from noised tokens, and the latent space's own terms."""
+        with self.autocast():
+            image, own = self.autoencoder.redraw(pictures.start, draws)
+        return Drawn(image.float(), {}, self.reconstruction.own_terms(own))
+
+    def _draw(self, pictures: Pictures, draws: Draws, step: int) -> Drawn:
+        """The reconstruction with all its terms but the adversarial one."""
+        drawn = self._redraw(pictures, draws)
+        tokens = pictures.start if self._are_tokens_known else None
+        return Drawn(drawn.image, self.reconstruction.terms(drawn.image, pictures.target, step, tokens), drawn.own)
+
+    def _sweep(self, micro: Micro, step: int, is_kept: bool) -> Sweep:
+        """Both parts of the loss, differentiated down to the pixels and to the last layer."""
+        assert self.adversary is not None
+        with self.autocast():
+            drawn = self._draw(micro.prepared, micro.draws, step)
+            adversarial = self.adversary.fool(drawn.image, micro.draws)
+            reconstruction = torch.stack(list(drawn.compared.values())).sum()
+        last_layer = self.autoencoder.last_layer
+        slopes = [Slope.of(part, drawn.image, last_layer) for part in (reconstruction, adversarial)]
+        terms = {name: value.detach() for name, value in {**drawn.terms, "adversarial": adversarial}.items()}
+        return Sweep(drawn if is_kept else None, terms, slopes[0], slopes[1])
+
+    def _shares(self, micro: Micro, step: int) -> Terms:
+        """Each weighted term's share of the gradient norms at the last layer, every ``share_every_steps``."""
+        if step % self.config.share_every_steps:
+            return {}
+        with self.autocast():
+            drawn = self._draw(micro.prepared, micro.draws, step)
+            terms = dict(drawn.compared)
+            if self.adversary is not None and step >= self.adversary.config.start_steps:
+                terms["adversarial"] = self.adversary.fool(drawn.image, micro.draws)
+        last_layer = self.autoencoder.last_layer
+        layers = {name: Slope.of(term, drawn.image, last_layer).last_layer for name, term in terms.items()}
+        if self.adversary is not None and "adversarial" in layers:
+            others = torch.stack([layer for name, layer in layers.items() if name != "adversarial"]).sum(dim=0)
+            layers["adversarial"] = layers["adversarial"] * self.adversary.balance(others, layers["adversarial"])
+        return shares(layers)
 
     def _target(self, image: Tensor) -> Tensor:
         """The picture at the decoder's output size, which may differ from the encoder's input (224 in, 256 out)."""
-        if image.shape[-1] == self.rae.output_size:
+        if image.shape[-1] == self.autoencoder.output_size:
             return image
-        size = (self.rae.output_size, self.rae.output_size)
+        size = (self.autoencoder.output_size, self.autoencoder.output_size)
         return F.interpolate(image, size, mode="bicubic", antialias=True).clamp(0, 1)
 
-    def _held_out_images(self, count: int) -> Iterator[Tensor]:
-        return self._images(build_dataset(self.config.held_out), count)
-
-    def _images(self, dataset: Dataset, count: int) -> Iterator[Tensor]:
+    def _batches(self, dataset: Dataset, count: int) -> Iterator[Batch]:
         """The first ``count`` pictures of a data set, in batches of at most 128."""
-        for batch in Loader(dataset, min(count, 128), stop=count):
-            yield to_float(batch.image.to(self.device))
+        return iter(Loader(dataset, min(count, 128), stop=count))
 
-    def _build_lpips(self, losses: LossConfig) -> LPIPS | None:
-        if not (losses.lpips and losses.lpips_vgg and losses.lpips_heads):
-            return None
-        return LPIPS.from_files(losses.lpips_vgg, losses.lpips_heads).to(self.device)
+
+def _trainable(config: Stage1.Config) -> Trainable:
+    """The latent space of a recipe, if it can be trained."""
+    name = config.autoencoder.model_dump()["name"]
+    if not issubclass(AUTOENCODERS[name], Trainable):
+        raise UserError(f"autoencoder.name: {name!r} is frozen and has nothing to train; write rae or kl_vae")
+    built: Trainable = AUTOENCODERS.build(config.autoencoder)
+    return built

@@ -4,8 +4,8 @@ In: captioned (or labelled) pictures and a latent-space artefact. Out: a generat
 loads.
 
 A latent, noise and a time give ``z_t``; the backbone, told the caption by the conditioner, predicts the velocity or the
-clean latent (RAE, section 3.3; Scale-RAE, section 3). Encoder and decoder are frozen throughout. With a frozen language
-model and fixed pictures, latents and text features come from a cache.
+clean latent (RAE, section 3.3; Scale-RAE, section 3), with an early head twice (RAEv2). Encoder and decoder are frozen
+throughout. With a frozen language model and fixed pictures, latents and text features come from a cache.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
-from raekit.autoencoder.rae import RAE
+from raekit import distributed
+from raekit.autoencoder.base import load_autoencoder
 from raekit.backbones import BACKBONES
 from raekit.conditioning import CONDITIONERS
 from raekit.conditioning.base import Cond
-from raekit.conditioning.query import QueryConditioner
+from raekit.conditioning.prompt import PromptConditioner
 from raekit.config import Config, component
 from raekit.data.dataset import DataConfig, Dataset, build_dataset
 from raekit.data.loader import Batch, Loader
@@ -31,6 +32,7 @@ from raekit.data.transforms import to_float
 from raekit.errors import UserError
 from raekit.generate import ImageGenerator, TextToImage, build_generator
 from raekit.image_grid import image_grid
+from raekit.samplers.guidance import check_guidance
 from raekit.samplers.settings import Sampling
 from raekit.training.cached import CachedBatch, CachedData
 from raekit.training.draws import Draws
@@ -84,16 +86,20 @@ class Stage2(Stage):
 
     def __init__(self, config: Config, device: torch.device) -> None:
         super().__init__(config, device)
-        rae = RAE.load(config.latent_space, device)
-        self.generator = build_generator(generator_config(config), rae, device, config.train.precision)
+        latent_space = load_autoencoder(config.latent_space, device)
+        self.generator = build_generator(generator_config(config), latent_space, device, config.train.precision)
+        has_null, has_early = self.generator.conditioner.dropout > 0, self.generator.backbone.early is not None
+        check_guidance(config.sampling, has_null, has_early)
         self.generator.backbone.train()
         self.dataset = build_dataset(config.data, config.seed)
         self.held_out = build_dataset(config.held_out)
         self.cached = None if config.cache is None else self._cached(self.dataset, config.cache)
         if self.cached is not None and config.is_linear_start:
             conditioner = self.generator.conditioner
-            assert isinstance(conditioner, QueryConditioner)
-            start_connector(conditioner.connector, self.cached.some_features(NUM_START_CAPTIONS))
+            assert isinstance(conditioner, PromptConditioner)
+            with torch.no_grad():
+                inputs = conditioner.connector_inputs(self.cached.some_features(NUM_START_CAPTIONS))
+            start_connector(conditioner.connector, inputs)
 
     def modules(self) -> dict[str, nn.Module]:
         return self.generator.modules
@@ -101,19 +107,25 @@ class Stage2(Stage):
     def batches(self, position: int, size: int) -> Iterator[CachedBatch | Batch]:
         if self.cached is not None:
             return self.cached.batches(position, size, self.device)
-        return iter(Loader(self.dataset, size, start_position=position))
+        rank, world = distributed.rank(), distributed.world()
+        return iter(Loader(self.dataset, size, rank=rank, world=world, start_position=position))
+
+    def counts(self, position: int) -> dict[str, int]:
+        return self.dataset.mixture.counts(position)
 
     def loss(self, batch: CachedBatch | Batch, draws: Draws) -> dict[str, Tensor]:
-        return {"loss": self._per_sample(batch, draws, is_training=True).mean()}
+        """``loss``; with an early head also its parts, ``flow`` of the last layer and ``self`` of the early one."""
+        return {name: value.mean() for name, value in self._terms(batch, draws, is_training=True).items()}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Flow-matching loss of held-out pictures, with fixed times and noise."""
+        """Flow-matching loss of held-out pictures, with fixed times and noise; of the last layer alone."""
         losses = []
         count = self.config.num_held_out
         for batch in Loader(self.held_out, min(count, 64), stop=count):
             draws = Draws(EVALUATION_SEED, batch.positions, self.device)
-            losses.append(self._per_sample(batch, draws, is_training=False))
+            terms = self._terms(batch, draws, is_training=False)
+            losses.append(terms.get("flow", terms["loss"]))
         return {"loss": float(torch.cat(losses).mean())}
 
     @torch.no_grad()
@@ -130,49 +142,54 @@ class Stage2(Stage):
 
     @classmethod
     def describe(cls, config: Any) -> list[tuple[str, str]]:
-        rae = RAE.load(config.latent_space)
-        channels, height, width = rae.shape
-        transport = FlowMatching(config.transport, rae.dim)
-        conditioner = CONDITIONERS.build(config.condition, num_tokens=height * width)
+        latent_space = load_autoencoder(config.latent_space)
+        channels, height, width = latent_space.shape
+        transport = FlowMatching(config.transport, latent_space.dim)
+        num_tokens = height * width // config.backbone.patch_size**2
+        conditioner = CONDITIONERS.build(config.condition, num_tokens=num_tokens)
         with torch.device("meta"):
-            backbone = BACKBONES.build(config.backbone, latent_shape=rae.shape, cond_width=conditioner.width)
+            backbone = BACKBONES.build(config.backbone, latent_shape=latent_space.shape, cond_width=conditioner.width)
         return [
-            ("latent", f"{channels} x {height} x {width} = {rae.dim} numbers (latent space {rae.checksum[:12]})"),
+            ("latent space", f"{latent_space.config.name}, checksum {latent_space.checksum[:12]}"),
+            ("latent", f"{channels} x {height} x {width} = {latent_space.dim} numbers"),
             ("time shift", f"{transport.time_shift:.4g}"),
-            ("condition", f"{height * width} tokens x {conditioner.width}"),
+            ("condition", conditioner.form),
             ("backbone parameters", f"{sum(p.numel() for p in backbone.parameters()):,}"),
             ("samples", f"{config.train.steps * config.train.batch_size:,}"),
         ]
 
-    def _per_sample(self, batch: CachedBatch | Batch, draws: Draws, is_training: bool) -> Tensor:
-        """Loss of each sample ``[B]``; the condition is dropped in training only."""
-        latent, cond = self._read(batch)
+    def _terms(self, batch: CachedBatch | Batch, draws: Draws, is_training: bool) -> dict[str, Tensor]:
+        """Terms of each sample ``[B]``; the condition is dropped in training only."""
+        latent, cond = self._read(batch, draws)
         if is_training:
             cond = self.generator.conditioner.drop(cond, draws.uniform(PURPOSE_DROP))
         t = self.generator.transport.sample_t(draws.uniform(PURPOSE_TIME))
         eps = draws.normal(PURPOSE_EPS, latent.shape[1:])
-        return self.generator.transport.loss(self.generator.backbone, latent, cond, t, eps)
+        backbone = self.generator.backbone
+        if backbone.early is not None:
+            return self.generator.transport.losses(backbone.with_early, latent, cond, t, eps)
+        return {"loss": self.generator.transport.loss(backbone, latent, cond, t, eps)}
 
-    def _read(self, batch: CachedBatch | Batch) -> tuple[Tensor, Cond]:
+    def _read(self, batch: CachedBatch | Batch, draws: Draws) -> tuple[Tensor, Cond]:
         """Latents ``[B,C,h,w]`` and conditions of a batch, from the cache or from pictures and captions."""
         conditioner = self.generator.conditioner
         if isinstance(batch, CachedBatch):
-            assert isinstance(conditioner, QueryConditioner)
+            assert isinstance(conditioner, PromptConditioner)
             return batch.latent, conditioner.connect(batch.features)
         with torch.no_grad():
-            latent = self.generator.latent_space.encode(to_float(batch.image.to(self.device)))
+            latent = self.generator.latent_space.encode_sample(to_float(batch.image.to(self.device)), draws)
         if isinstance(self.generator, TextToImage):
             return latent, conditioner(batch.captions)
         if batch.labels is None:
             raise UserError("data: the pictures carry no class labels, which this condition needs; use class folders")
-        return latent, conditioner(batch.labels.to(self.device))
+        return latent, conditioner(batch.labels)
 
     def _cached(self, dataset: Dataset, folder: Path) -> CachedData:
         conditioner = self.generator.conditioner
-        if not isinstance(conditioner, QueryConditioner) or not conditioner.is_cacheable:
+        if not isinstance(conditioner, PromptConditioner) or not conditioner.is_cacheable:
             raise UserError(
                 "cache: text features can only be cached when neither queries nor language model are trained; "
-                "set condition.are_queries_trained: false, or cache: null"
+                "set condition.are_queries_trained: false (is_llm_trained too), or cache: null"
             )
         return CachedData(dataset, self.generator.latent_space, conditioner, folder)
 

@@ -1,0 +1,95 @@
+"""Several processes that train as one: who they are, and how their numbers meet.
+
+In: what ``torchrun`` says of this process. Out: averages over all processes. Every function is the identity in a single
+process, so callers never ask how many there are. Gradients are averaged after the last micro-batch, once a step, and
+before anything is computed from them (norms, adaptive weights), so that N processes take the very step of one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from raekit.errors import UserError
+
+LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+"""What torchrun sets; they say which process this is and never change a result."""
+
+
+def join(device: torch.device) -> torch.device:
+    """Join the process group that ``torchrun`` announces, if any, and return this process's device.
+
+    Raises:
+        UserError: an explicit device index beside several processes.
+    """
+    if not all(name in os.environ for name in LAUNCHER_VARIABLES) or dist.is_initialized():
+        return device
+    if device.type == "cuda":
+        if device.index is not None and int(os.environ["WORLD_SIZE"]) > 1:
+            raise UserError(f"train.device: {device} beside several processes; write cuda, each takes its own")
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return device
+
+
+def leave() -> None:
+    """Leave the process group, if one was joined."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes files."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def average(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor by its mean over the processes, in place; all processes must pass them in one order."""
+    if world() == 1:
+        return
+    for kind in _by_kind(tensors):
+        flat = torch.cat([t.reshape(-1) for t in kind])
+        dist.all_reduce(flat)
+        flat /= world()
+        for tensor, part in zip(kind, flat.split([t.numel() for t in kind]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average ``.grad`` over the processes; a parameter that no loss reached counts as zero on that process."""
+    if world() == 1:
+        return
+    held = list(parameters)
+    for parameter in held:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    average(p.grad for p in held if p.grad is not None)
+
+
+def _by_kind(tensors: Iterable[Tensor]) -> Sequence[list[Tensor]]:
+    """Tensors of one dtype and device together, so that each kind travels as one message."""
+    kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    return list(kinds.values())

@@ -1,0 +1,45 @@
+"""Averaged weights: what is evaluated, drawn with and exported.
+
+In: live parameters after every optimiser step. Out: their exponential moving average in fp32 (RAE, appendix: decay
+0.9978 in stage 1, 0.9995 in stage 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+class EMA:
+    """Averaged copies of named parameters: ``e <- d e + (1 - d) p`` after every optimiser step, in fp32.
+
+    Only parameters that are trained are averaged; frozen ones and buffers are read from the module itself.
+    """
+
+    def __init__(self, named_parameters: Mapping[str, Tensor], decay: float) -> None:
+        self.decay = decay
+        self._live = dict(named_parameters)
+        self.values = {name: p.detach().float().clone() for name, p in self._live.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average one step towards the live weights."""
+        if not self.values:
+            return
+        live = [p.detach().float() for p in self._live.values()]
+        torch._foreach_lerp_(list(self.values.values()), live, 1 - self.decay)
+
+    def load(self, values: Mapping[str, Tensor]) -> None:
+        """Restore averages saved from :attr:`values`."""
+        for name, value in self.values.items():
+            value.copy_(values[name])
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange live and averaged weights; call again to undo (used around evaluation)."""
+        for name, live in self._live.items():
+            kept = live.detach().clone()
+            live.copy_(self.values[name])
+            self.values[name].copy_(kept)
