@@ -17,6 +17,7 @@ import tiny_generator
 from cli import verbs
 from raekit.cli.generate import SLUG_LENGTH, generate, slugs
 from raekit.errors import UserError
+from raekit.generate import ImageGenerator
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +41,16 @@ def test_a_picture_per_prompt_and_seed_that_remembers_its_making(model: Path, tm
     assert made == {
         "prompt": "A red apple!",
         "seed": 6,
-        "steps": 3,
-        "guidance_scale": 2.0,
-        "guidance_interval": [0.0, 1.0],
-        "sampler": "euler",
-        "time_grid": "linear",
+        **generator.sampling(guidance_scale=2.0).model_dump(mode="json"),
         "model": generator.checksum,
         "version": raekit.__version__,
     }
+    assert (made["steps"], made["guidance_scale"], made["sampler"]) == (3, 2.0, "euler")
     assert generator(made["prompt"], seed=made["seed"], guidance_scale=2.0)[0].tobytes() == pixels
 
 
 def test_grid_and_latents(model: Path, tmp_path: Path) -> None:
-    text = run("sun", "moon", "--model", model, "--out", tmp_path, "--num", 1, "--grid", "--latent")
+    text = run("sun", "moon", "--model", model, "--out", tmp_path, "--num", 1, "--grid", "--output", "both")
     assert text.split()[-1] == str(tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as sheet:
         assert json.loads(sheet.info["raekit"])["prompts"] == ["sun", "moon"]
@@ -61,6 +59,31 @@ def test_grid_and_latents(model: Path, tmp_path: Path) -> None:
         assert json.loads(file.metadata()["raekit"])["prompt"] == "moon"
         latent = file.get_tensor("latent")
     torch.testing.assert_close(latent, raekit.load(model)("moon", output="latent")[0])
+
+
+def test_latents_alone_are_not_decoded(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageGenerator, "decode", lambda *_: pytest.fail("decoded"))
+    text = run("sun", "--model", model, "--out", tmp_path, "--num", 2, "--output", "latent")
+    assert text.split() == [str(tmp_path / f"sun_seed{seed}.safetensors") for seed in (0, 1)]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_variation_of_a_picture_away_from_another(model: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (20, 30), "orange").save(tmp_path / "start.png")
+    words = ("--image", tmp_path / "start.png", "--strength", 0.25, "--negative", "moon", "--guidance", 3)
+    (path,) = run("sun", "--model", model, "--out", tmp_path / "out", "--num", 1, *words).split()
+    with Image.open(path) as picture:
+        made = json.loads(picture.info["raekit"])
+        pixels = picture.convert("RGB").tobytes()
+    asked = {"image": str(tmp_path / "start.png"), "strength": 0.25, "negative": "moon"}
+    assert {name: made[name] for name in asked} == asked
+    assert raekit.load(model)("sun", guidance_scale=3, **asked)[0].tobytes() == pixels
+
+
+def test_a_whole_model_may_be_named(model: Path, tmp_path: Path) -> None:
+    run("sun", "--model", model.parent, "--device", "cpu", "--out", tmp_path, "--num", 1)
+    with pytest.raises(UserError, match="revision: 'v1' is for a hub repository"):
+        run("sun", "--model", model, "--revision", "v1", "--out", tmp_path)
 
 
 def test_every_option_reaches_the_sampler(model: Path, tmp_path: Path) -> None:
@@ -80,6 +103,11 @@ def test_every_option_reaches_the_sampler(model: Path, tmp_path: Path) -> None:
         (["sun", "--sampler", "eulr"], "did you mean 'euler'"),
         (["sun", ""], "prompt: it is empty"),
         (["sun", "--num", "0"], "num: 0"),
+        (["sun", "--seed", "-1"], "seed: -1 is out of range"),
+        (["sun", "--guidance", "0.5"], "guidance_scale: .*1 is no guidance"),
+        (["sun", "--strength", "0.5"], "strength: 0.5 says how far to leave an image"),
+        (["sun", "--image", "no/such.png"], "image: no/such.png: cannot be read"),
+        (["sun", "--negative", "moon", "--guidance", "1"], "negative: only classifier-free guidance"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_no_file(

@@ -1,10 +1,12 @@
-"""``raekit reconstruct``: a sheet, a figure per picture, and the unreadable ones counted."""
+"""``raekit reconstruct``: what it prints and writes, going on, and its exit codes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 import tiny_data
 import tiny_generator
@@ -13,17 +15,42 @@ from raekit.cli.reconstruct import reconstruct
 from raekit.errors import UserError
 
 
-def test_the_sheet_is_written_and_bad_pictures_are_counted(tmp_path: Path) -> None:
-    tiny_generator.latent_space(tmp_path / "autoencoder")
-    good = tiny_data.pictures(tmp_path / "pictures") / "red_circle.png"
-    (tmp_path / "bad.png").write_bytes(b"")
-    out = tmp_path / "out/sheet.png"
-    text = run(reconstruct, good, tmp_path / "bad.png", "--model", tmp_path / "autoencoder", "--out", out)
-    assert out.is_file()
-    assert f"{tmp_path / 'bad.png'}: unreadable, left out" in text
-    assert f"wrote {out} (1 unreadable pictures left out)" in text
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("model") / "autoencoder"
+    tiny_generator.latent_space(directory)
+    return directory
 
 
-def test_a_wrong_model_path_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=str(tmp_path)):
-        run(reconstruct, tmp_path / "x.png", "--model", tmp_path / "absent")
+def test_a_folder_then_the_rest(model: Path, tmp_path: Path) -> None:
+    pictures, out = tiny_data.pictures(tmp_path / "pictures"), tmp_path / "out"
+    text = run(reconstruct, pictures / "red_circle.png", "--model", model, "--out", out)
+    assert text.startswith("1 pictures reconstructed: mean PSNR ") and " dB\n" in text
+    text = run(reconstruct, pictures, "--model", model, "--out", out, "--sheet")
+    assert text.startswith("8 pictures reconstructed, 1 of them by an earlier run: mean PSNR ")
+    assert text.splitlines()[1:] == [str(out / "sheet.png"), str(out / "metrics.csv")]
+    assert len(list(out.glob("*.png"))) == 9
+    assert "earlier" not in run(reconstruct, pictures, "--model", model, "--out", out, "--overwrite")
+
+
+def test_unreadable_pictures_are_listed_and_change_the_exit_code(model: Path, tmp_path: Path) -> None:
+    pictures = tiny_data.pictures(tmp_path / "pictures")
+    (pictures / "empty.png").write_bytes(b"")
+    app = typer.Typer()
+    app.command()(reconstruct)
+    done = CliRunner().invoke(app, [str(pictures), "--model", str(model), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert f"left out: {pictures / 'empty.png'}: is empty" in done.stdout
+    assert "1 unreadable pictures left out" in done.stderr
+    assert done.stdout.startswith("8 pictures reconstructed")
+
+
+def test_mistakes_are_told_before_the_model_is_loaded(tmp_path: Path) -> None:
+    nowhere = ("--model", tmp_path / "absent")
+    with pytest.raises(UserError, match="images: .*x.png': no such file"):
+        run(reconstruct, tmp_path / "x.png", *nowhere, "--out", tmp_path / "out")
+    (tmp_path / "x.png").touch()
+    with pytest.raises(UserError, match=r"--out '.*x.png/below': "):
+        run(reconstruct, tmp_path / "x.png", *nowhere, "--out", tmp_path / "x.png" / "below")
+    with pytest.raises(UserError, match=str(tmp_path / "absent")):
+        run(reconstruct, tmp_path / "x.png", *nowhere, "--out", tmp_path / "out")

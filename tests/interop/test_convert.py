@@ -1,4 +1,4 @@
-"""Whole conversions: published to ours to published, bit for bit, and what is said when something is missing."""
+"""Which layout a path holds, which it goes to, and what is said when that cannot be."""
 
 from __future__ import annotations
 
@@ -8,129 +8,116 @@ import pytest
 import torch
 
 import tiny_encoders
-from raekit.autoencoder.decoder import ViTDecoder
-from raekit.autoencoder.latent import LatentStatistics
-from raekit.autoencoder.rae import RAE
-from raekit.backbones.dit import DiT
-from raekit.backbones.dit_dh import DiTDH
+import tiny_published
 from raekit.errors import UserError
-from raekit.generate import ClassToImage, load_generator
-from raekit.interop.convert import ConvertConfig, convert, kind_of
-from raekit.interop.decoder import export_decoder, export_statistics
-from raekit.interop.dit import LAYOUTS, Generator, export_dit
-from raekit.interop.files import read_tensors
-
-LATENT = (tiny_encoders.WIDTH, 4, 4)
-ENCODER = "siglip2"
-ONE = {"width": 40, "depth": 2, "heads": 2}
-BACKBONES = {
-    "rae_lightning_dit": (DiT, ONE),
-    "rae_ddt": (DiTDH, {**ONE, "head_width": 48, "head_depth": 1, "head_heads": 2}),
-    "scale_rae_dit": (DiT, ONE),
-}
-
-
-@pytest.fixture
-def encoder(tmp_path: Path):
-    """Settings of a tiny encoder on disk."""
-    return tiny_encoders.config(ENCODER, tiny_encoders.save(ENCODER, tmp_path / "encoder"))
+from raekit.interop import FORMATS
+from raekit.interop.convert import PREFERRED, convert, detect, own_format
+from raekit.interop.format import ConvertConfig, Source
 
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
-    """A published decoder directory for that encoder, with its statistics beside it."""
-    shape = {"width": 16, "depth": 2, "heads": 2, "mlp_width": 24, "patch_size": 3}
-    export_decoder(ViTDecoder(ViTDecoder.Config(**shape), LATENT[0], LATENT[1]), tmp_path / "published")
-    export_statistics(LatentStatistics(torch.randn(LATENT), torch.rand(LATENT)), tmp_path / "published" / "stat.pt")
-    return tmp_path / "published"
+    """A published decoder directory, with its statistics."""
+    return tiny_published.save_decoder(tmp_path / "published")
 
 
 @pytest.fixture
-def ours(published: Path, encoder, tmp_path: Path) -> Path:
-    """The same as our artefact."""
-    convert(published, tmp_path / "ours", ConvertConfig(encoder=encoder, statistics=published / "stat.pt", tau=0.2))
-    return tmp_path / "ours"
+def config(tmp_path: Path) -> ConvertConfig:
+    """The encoder that belongs to it."""
+    saved = tiny_encoders.save("siglip2", tmp_path / "encoder")
+    return ConvertConfig(encoder=tiny_encoders.config("siglip2", saved))
 
 
-def published_generator(path: Path, layout: str, latent: tuple[int, int, int] = LATENT) -> Path:
-    cls, shape = BACKBONES[layout]
-    backbone = cls(cls.Config(**shape, **LAYOUTS[layout].settings), latent, cond_width=40)
-    for parameter in backbone.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    export_dit(Generator(backbone, layout, condition=torch.randn(5, 40)), path)
-    return path
+def test_ours_goes_out_and_others_come_in(published: Path, config: ConvertConfig, tmp_path: Path) -> None:
+    rows = convert(published, tmp_path / "ours", config)
+    assert rows[0] == ("from", f"{published} (scale_rae)") and rows[-1] == ("to", str(tmp_path / "ours"))
+    assert (own_format(tmp_path / "ours"), own_format(published)) == ("raekit-autoencoder", None)
+    rows = convert(tmp_path / "ours", tmp_path / "again")
+    assert rows[0] == ("from", f"{tmp_path / 'ours'} (raekit-autoencoder, written as rae)")
 
 
-def same(first: Path, second: Path) -> bool:
-    a, b = read_tensors(first), read_tensors(second)
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+def test_the_format_can_be_named(published: Path, config: ConvertConfig, tmp_path: Path) -> None:
+    named = ConvertConfig(encoder=config.encoder, format="rae")
+    assert dict(convert(published, tmp_path / "ours", named))["from"] == f"{published} (rae)"
+    assert detect(Source(published)) == "scale_rae"
 
 
-def test_decoder_there_and_back(published: Path, ours: Path, tmp_path: Path) -> None:
-    rows = dict(convert(ours, tmp_path / "again", ConvertConfig()))
-    assert same(published / "model.pt", tmp_path / "again" / "model.pt")
-    assert same(published / "stat.pt", tmp_path / "again" / "stat.pt")
-    assert (published / "config.json").read_bytes() == (tmp_path / "again" / "config.json").read_bytes()
-    assert rows["from"] == f"{ours} (raekit-autoencoder)"
-    assert rows["latent"] == "[32, 4, 4], statistics per_position"
-    assert rows["decoder"] == "16 wide, 2 deep, 2 heads, 12 px out"
-    assert rows["tensors"].endswith("every key accounted for")
+def test_preferred_formats_can_be_written() -> None:
+    assert all(FORMATS[name].OURS == ours for ours, name in PREFERRED.items())
 
 
-def test_the_artefact_states_what_was_said(ours: Path) -> None:
-    rae = RAE.load(ours)
-    assert rae.config.tau == 0.2
-    assert rae.shape == LATENT
+def test_nothing_is_overwritten(published: Path, config: ConvertConfig, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    for target in (tmp_path / "full", tmp_path / "full" / "mine.txt"):
+        with pytest.raises(UserError, match="is there already"):
+            convert(published, target, config)
+    assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    convert(published, tmp_path / "empty", config)
 
 
-@pytest.mark.parametrize("layout", ["rae_lightning_dit", "rae_ddt"])
-def test_generator_there_and_back(ours: Path, tmp_path: Path, layout: str) -> None:
-    source = published_generator(tmp_path / "dit.pt", layout)
-    rows = dict(convert(source, tmp_path / "generator", ConvertConfig(autoencoder=ours)))
-    assert rows["layout"] == layout
-    generator = load_generator(tmp_path / "generator")
-    assert isinstance(generator, ClassToImage)
-    assert generator.conditioner.num_classes == 4
-    assert generator(3, steps=1, output="tensor").shape == (1, 3, 12, 12)
-    convert(tmp_path / "generator", tmp_path / "again", ConvertConfig())
-    assert same(source, tmp_path / "again" / "model.pt")
+def test_a_failure_leaves_nothing_behind(published: Path, config: ConvertConfig, tmp_path: Path) -> None:
+    """Neither an unknown key nor a full disk half way leaves anything at the target or beside it."""
+    torch.save(tiny_published.decoder() | {"mask_token": torch.zeros(1)}, published / "model.pt")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"1 unexpected \(mask_token\); check that it is the right file"):
+        convert(published, tmp_path / "out", config)
+    assert sorted(tmp_path.iterdir()) == before
 
 
-def test_kinds(published: Path, ours: Path, tmp_path: Path) -> None:
-    assert kind_of(published) == kind_of(published / "model.pt") == "published decoder"
-    assert kind_of(ours) == "raekit-autoencoder"
-    assert kind_of(published_generator(tmp_path / "a.pt", "scale_rae_dit")) == "published generator"
+@pytest.mark.parametrize("name", ["rae", "scale_rae", "diffusers"])
+def test_a_failure_while_writing_leaves_nothing_behind(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert(tiny_published.save_diffusers(tmp_path / "published", "mae"), tmp_path / "ours")
+    before = sorted(tmp_path.iterdir())
+
+    def full(*arguments: object, **keywords: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        convert(tmp_path / "ours", tmp_path / "out", ConvertConfig(format=name))
+    assert sorted(tmp_path.iterdir()) == before
 
 
-def test_what_is_missing_is_named(published: Path, ours: Path, tmp_path: Path) -> None:
-    out, nothing = tmp_path / "out", ConvertConfig()
+def test_options_out_of_place_are_named(published: Path, config: ConvertConfig, tmp_path: Path) -> None:
+    convert(published, tmp_path / "ours", config)
     refused = [
-        (published, nothing, "--encoder"),
-        (published_generator(tmp_path / "a.pt", "rae_ddt"), nothing, "--autoencoder"),
-        (published_generator(tmp_path / "b.pt", "scale_rae_dit"), nothing, "only class-conditional"),
-        (published / "stat.pt", nothing, "neither decoder nor generator (first keys: mean, var)"),
-        (tmp_path / "none.pt", nothing, "no such file"),
+        (published, {"autoencoder": "x"}, "--autoencoder means nothing when reading scale_rae; it takes --encoder, "),
+        (published, {"lossy": True}, "--lossy means nothing when reading scale_rae"),
+        (published, {"format": "rea"}, "--format 'rea' is unknown; did you mean 'rae'?"),
+        (tmp_path / "ours", {"tau": 0.0}, "--tau means nothing when writing rae; it takes no options"),
         (
-            published_generator(tmp_path / "c.pt", "rae_ddt", latent=(6, 4, 4)),
-            ConvertConfig(autoencoder=ours),
-            "trained on latents [6, 4, 4]",
+            tmp_path / "ours",
+            {"format": "dit"},
+            "is a raekit-autoencoder, which dit does not hold; it goes to diffusers, ",
         ),
+        (tmp_path / "ours", {"format": "lpips"}, "which lpips does not hold"),
     ]
-    for source, config, sentence in refused:
+    for source, options, sentence in refused:
         with pytest.raises(UserError) as caught:
-            convert(source, out, config)
+            convert(source, tmp_path / "out", ConvertConfig.model_validate(options))
         assert sentence in str(caught.value)
-        assert not out.exists()
+        assert not (tmp_path / "out").exists()
 
 
-def test_a_left_over_key_is_named(published: Path, encoder, tmp_path: Path) -> None:
-    tensors = read_tensors(published / "model.pt") | {"decoder_extra.weight": torch.zeros(1)}
-    torch.save(tensors, published / "model.pt")
-    with pytest.raises(UserError, match=r"unexpected \(decoder_extra\.weight\)"):
-        convert(published, tmp_path / "out", ConvertConfig(encoder=encoder))
+def test_what_is_not_there_is_named(published: Path, tmp_path: Path) -> None:
+    refused = [
+        (tmp_path / "none.pt", "no such file"),
+        (tmp_path, "has neither model.pt nor diffusion_pytorch_model.safetensors"),
+        (published / "stat.pt", "is in none of the known layouts (it holds mean, var)"),
+        (published / "model.pt", "does not show which encoder"),
+    ]
+    for source, sentence in refused:
+        with pytest.raises(UserError) as caught:
+            convert(source, tmp_path / "out")
+        assert sentence in str(caught.value)
+        assert not (tmp_path / "out").exists()
 
 
 def test_broken_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="not valid JSON"):
-        kind_of(tmp_path)
+        own_format(tmp_path)

@@ -1,4 +1,4 @@
-"""Published decoders and statistics: every key accounted for, and back bit for bit."""
+"""Published decoders: every key accounted for, and back bit for bit."""
 
 from __future__ import annotations
 
@@ -9,58 +9,34 @@ import pytest
 import torch
 from torch import Tensor
 
-import tiny_encoders
+import tiny_published
 from raekit.autoencoder.decoder import ViTDecoder
-from raekit.autoencoder.latent import LatentStatistics
 from raekit.errors import UserError
 from raekit.interop.decoder import (
+    DIFFUSERS,
+    NOTE,
+    VIT_MAE,
     decoder_from,
     decoder_to,
     export_decoder,
-    export_statistics,
-    import_decoder,
-    import_rae,
-    import_statistics,
+    key_names,
+    read_settings,
+    take_decoder,
 )
-
-HEADS, GRID, CHANNELS, WIDTH, MLP_WIDTH, PATCH = 2, 4, 32, 16, 24, 5
+from raekit.interop.ledger import Ledger
+from tiny_published import CHANNELS, GRID, HEADS, MLP_WIDTH, PATCH, WIDTH, same
 
 
 @pytest.fixture
 def published() -> dict[str, Tensor]:
-    """Random tensors by the keys and shapes of a released ``model.pt`` (RAE memo), two layers deep."""
-    square, vector = (WIDTH, WIDTH), (WIDTH,)
-    shapes: dict[str, tuple[int, ...]] = {
-        "decoder_pos_embed": (1, GRID**2 + 1, WIDTH),
-        "trainable_cls_token": (1, 1, WIDTH),
-        "decoder_embed.weight": (WIDTH, CHANNELS),
-        "decoder_embed.bias": vector,
-        "decoder_norm.weight": vector,
-        "decoder_norm.bias": vector,
-        "decoder_pred.weight": (3 * PATCH**2, WIDTH),
-        "decoder_pred.bias": (3 * PATCH**2,),
-    }
-    for i in range(2):
-        layer = f"decoder_layers.{i}"
-        for name in ("attention.attention.query", "attention.attention.key", "attention.attention.value"):
-            shapes |= {f"{layer}.{name}.weight": square, f"{layer}.{name}.bias": vector}
-        shapes |= {f"{layer}.attention.output.dense.weight": square, f"{layer}.attention.output.dense.bias": vector}
-        shapes |= {f"{layer}.intermediate.dense.weight": (MLP_WIDTH, WIDTH), f"{layer}.output.dense.bias": vector}
-        shapes |= {f"{layer}.intermediate.dense.bias": (MLP_WIDTH,), f"{layer}.output.dense.weight": (WIDTH, MLP_WIDTH)}
-        for norm in ("layernorm_before", "layernorm_after"):
-            shapes |= {f"{layer}.{norm}.weight": vector, f"{layer}.{norm}.bias": vector}
-    generator = torch.Generator().manual_seed(0)
-    return {key: torch.randn(shape, generator=generator) for key, shape in shapes.items()}
-
-
-def equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    """Random tensors by the keys and shapes of a released ``model.pt``."""
+    return tiny_published.decoder()
 
 
 def test_round_trip_is_bit_exact(published: dict[str, Tensor]) -> None:
     decoder = decoder_from(published, HEADS)
     assert decoder.config.shape == (WIDTH, 2, HEADS, MLP_WIDTH, PATCH) and decoder.grid == GRID
-    assert equal(decoder_to(decoder), published)
+    assert same(decoder_to(decoder), published)
 
 
 def test_trained_positions_are_kept(published: dict[str, Tensor]) -> None:
@@ -85,27 +61,19 @@ def test_other_shapes_are_refused(published: dict[str, Tensor]) -> None:
         decoder_from(published | {"decoder_layers.1.layernorm_before.weight": torch.zeros(3)}, HEADS)
 
 
-def test_files_of_all_kinds(published: dict[str, Tensor], tmp_path: Path) -> None:
-    wrapped = {f"module.decoder.{key}": value for key, value in published.items()}
-    wrapped["module.encoder.encoder.layernorm.weight"] = torch.zeros(1)
-    torch.save({"model": {}, "ema": wrapped, "step": 7}, tmp_path / "ep-last.pt")
-    torch.save(published, tmp_path / "model.pt")
-    for file in ("ep-last.pt", "model.pt"):
-        assert equal(decoder_to(import_decoder(tmp_path / file, HEADS)), published), file
-
-
-def test_export_is_read_back_without_being_told_the_heads(published: dict[str, Tensor], tmp_path: Path) -> None:
+def test_export_can_be_read_with_its_settings(published: dict[str, Tensor], tmp_path: Path) -> None:
     decoder = decoder_from(published, HEADS)
-    export_decoder(decoder, tmp_path)
-    assert equal(torch.load(tmp_path / "model.pt", weights_only=True), published)
-    again = import_decoder(tmp_path)
+    export_decoder(decoder, tmp_path / "new")
+    assert same(torch.load(tmp_path / "new" / "model.pt", weights_only=True), published)
+    settings = read_settings(tmp_path / "new" / "config.json")
+    again = decoder_from(published, settings["decoder_num_attention_heads"])
     assert again.config == decoder.config
     tokens = torch.randn(1, GRID**2, CHANNELS)
     assert torch.equal(again(tokens), decoder(tokens))
 
 
 def test_heads_must_be_known(published: dict[str, Tensor]) -> None:
-    with pytest.raises(UserError, match="16 wide, 2 deep is no known size; state its number of heads"):
+    with pytest.raises(UserError, match="16 wide, 2 deep is no known size; state its number of --heads"):
         decoder_from(published)
 
 
@@ -116,54 +84,44 @@ def test_heads_of_a_preset_are_known() -> None:
 
 
 @pytest.mark.parametrize(("key", "value"), [("hidden_act", "relu"), ("layer_norm_eps", 1e-6), ("qkv_bias", False)])
-def test_unsupported_settings_are_refused(
-    published: dict[str, Tensor], tmp_path: Path, key: str, value: object
-) -> None:
-    torch.save(published, tmp_path / "model.pt")
-    (tmp_path / "config.json").write_text(json.dumps({"decoder_num_attention_heads": HEADS, key: value}))
+def test_unsupported_settings_are_refused(tmp_path: Path, key: str, value: object) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(tiny_published.decoder_config() | {key: value}))
     with pytest.raises(UserError, match=f"{key} is {value!r}"):
-        import_decoder(tmp_path)
+        read_settings(tmp_path / "config.json")
 
 
-def test_statistics_round_trip(tmp_path: Path) -> None:
-    statistics = LatentStatistics(torch.randn(3, 2, 2), torch.rand(3, 2, 2))
-    export_statistics(statistics, tmp_path / "stat.pt")
-    again = import_statistics(tmp_path / "stat.pt")
-    assert torch.equal(again.mean, statistics.mean) and torch.equal(again.var, statistics.var) and again.eps == 1e-5
+@pytest.mark.parametrize(("depth", "count"), [(12, 200), (24, 392), (28, 456)])
+def test_number_of_tensors_of_released_files(depth: int, count: int) -> None:
+    """ViT-B, L and XL."""
+    assert sum(len(theirs) for theirs in key_names(depth, VIT_MAE).values()) == count
 
 
-@pytest.mark.parametrize(
-    ("content", "mean", "var"),
-    [
-        ({"mean": torch.full((1, 3, 2, 2), 2.0)}, 2, 1),
-        ({"var": torch.full((3, 1, 1), 4.0)}, 0, 4),
-        ({"running_mean": torch.full((4, 3), 2.0), "running_var": torch.full((4, 3), 4.0)}, 2, 4),
-    ],
-)
-def test_statistics_of_all_forms(content: dict[str, Tensor], mean: float, var: float, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "stat.pt")
-    found = import_statistics(tmp_path / "stat.pt")
-    assert found.mean.shape[0] == 3 and (found.mean == mean).all() and (found.var == var).all()
+def test_names_of_diffusers(published: dict[str, Tensor]) -> None:
+    theirs = tiny_published.decoder(attention=tiny_published.DIFFUSERS)
+    decoder = decoder_from(theirs, HEADS)
+    assert same(decoder_to(decoder), published) and same(decoder_to(decoder, DIFFUSERS), theirs)
 
 
-@pytest.mark.parametrize("content", [{"mean": torch.zeros(3)}, {"mean": torch.zeros(1, 1, 1), "std": torch.ones(1)}])
-def test_other_statistics_are_refused(content: dict[str, Tensor], tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "stat.pt")
-    with pytest.raises(UserError, match="statistics"):
-        import_statistics(tmp_path / "stat.pt")
+def test_a_layout_may_leave_the_position_table_to_us(published: dict[str, Tensor]) -> None:
+    del published["decoder_pos_embed"]
+    with pytest.raises(UserError, match=r"1 missing \(decoder_pos_embed\)"):
+        decoder_from(published, HEADS)
+    ledger = Ledger(published, "weights")
+    fresh = ViTDecoder(decoder_from(tiny_published.decoder(), HEADS).config, CHANNELS, GRID)
+    assert torch.equal(take_decoder(ledger, heads=HEADS, grid=GRID).position, fresh.position)
+    assert ledger.absent == {"decoder_pos_embed": "the sin-cos table, as its own system computes it"}
 
 
-def test_a_whole_published_autoencoder(published: dict[str, Tensor], tmp_path: Path) -> None:
-    torch.save(published, tmp_path / "model.pt")
-    (tmp_path / "config.json").write_text(json.dumps({"decoder_num_attention_heads": HEADS}))
-    export_statistics(LatentStatistics(torch.randn(32, 4, 4), torch.rand(32, 4, 4)), tmp_path / "stat.pt")
-    tiny_encoders.save("siglip2", tmp_path / "encoder")
-    encoder = tiny_encoders.config("siglip2", tmp_path / "encoder")
-    rae = import_rae(encoder, tmp_path, tmp_path / "stat.pt")
-    image = torch.rand(1, 3, 32, 32)
-    assert rae(image).shape == (1, 3, GRID * PATCH, GRID * PATCH) and rae.config.statistics == "per_position"
-    rae.save(tmp_path / "ours")
-    assert torch.equal(type(rae).load(tmp_path / "ours")(image), rae(image))
-    larger = encoder.model_copy(update={"input_size": 64})
-    with pytest.raises(UserError, match="made for 4 x 4 tokens of 32 channels, the encoder gives 8 x 8 of 32"):
-        import_rae(larger, tmp_path)
+def test_a_note_is_kept_apart(published: dict[str, Tensor], tmp_path: Path) -> None:
+    export_decoder(decoder_from(published, HEADS), tmp_path, tau=0.3)
+    settings = read_settings(tmp_path / "config.json")
+    assert settings.pop(NOTE) == {"tau": 0.3}
+    assert settings == tiny_published.decoder_config() | {"hidden_size": CHANNELS}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\x00"])
+def test_settings_that_are_no_json_object(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config.json' (is not valid JSON|holds a list)"):
+        read_settings(tmp_path / "config.json")
+    assert read_settings(tmp_path / "none.json") == {}

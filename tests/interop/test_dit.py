@@ -155,6 +155,12 @@ def test_export_refuses_a_layout_that_would_lose_something(made: str, wanted: st
         dit_to(Generator(generator(made).backbone, wanted))
 
 
+def test_an_early_head_fits_no_published_layout() -> None:
+    config = DiT.Config(width=16, depth=2, heads=2, early_block=1)
+    with pytest.raises(UserError, match="has no early head, this model has one"):
+        dit_to(Generator(DiT(config, (3, 2, 2), cond_width=16), "rae_lightning_dit"))
+
+
 def test_learned_time_frequencies_do_not_fit_scale_rae() -> None:
     original = generator("scale_rae_dit")
     original.backbone.time_embed.frequencies.add_(1)

@@ -36,7 +36,23 @@ def test_reads_safetensors(tmp_path: Path) -> None:
 
 
 def test_a_tensor_called_model_is_not_a_wrapper() -> None:
-    assert unwrap({"model": torch.ones(1)}).keys() == {"model"}
+    assert unwrap({"model": torch.ones(1)}).tensors.keys() == {"model"}
+
+
+def test_what_was_wrapped_around_the_weights_is_said() -> None:
+    content = {"ema": {**WEIGHTS, "num_updates": 7}, "model": WEIGHTS, "optimizer": {}, "step": 3}
+    ledger = unwrap(content)
+    assert ledger.left_out == {
+        "model": "weights too, but 'ema' comes first",
+        "optimizer": "state of the training run, no weights",
+        "step": "state of the training run, no weights",
+        "num_updates": "no tensor",
+    }
+
+
+def test_weights_with_and_without_a_prefix_are_refused() -> None:
+    with pytest.raises(UserError, match="holds some weights twice"):
+        unwrap({"module.a": torch.ones(1), "a": torch.ones(1)})
 
 
 class NotATensor:

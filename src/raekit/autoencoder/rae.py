@@ -193,7 +193,7 @@ class RAE(Trainable):
         identity, tensors = artefact.read(Path(directory))
         settings = validate(cls.Config, identity["config"], f"autoencoder {str(directory)!r}")
         if encoder is None:
-            encoder = ENCODERS.build(settings.encoder)
+            encoder = ENCODERS.build(_inside(Path(directory), settings.encoder))
         _check_encoder(identity["encoder"], _encoder_identity(encoder), encoder.depth, directory)
         groups = {
             group: {k.removeprefix(group): v for k, v in tensors.items() if k.startswith(group)}
@@ -242,6 +242,12 @@ def _check_parts(rae: RAE) -> None:
             "give those of this encoder and input size"
         )
     fit_patch(decoder.grid, decoder.patch_size, rae.config.output_size, decoder.patch_size)
+
+
+def _inside(directory: Path, encoder: EncoderConfig) -> EncoderConfig:
+    """Settings whose ``path`` may be a folder of the artefact itself, so that both move together."""
+    path = directory / (encoder.path or "")
+    return encoder.model_copy(update={"path": str(path)}) if encoder.path and path.is_dir() else encoder
 
 
 def _encoder_identity(encoder: RepresentationEncoder) -> dict[str, Any]:

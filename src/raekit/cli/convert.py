@@ -1,37 +1,63 @@
 """``raekit convert FROM TO``: published weights to our artefacts, and back.
 
-In: a published decoder or generator (or one of our directories) and what its file does not say. Out: the other layout,
-and a report of every key. Which of them FROM is shows in its contents.
+In: published weights (or one of our directories) and what their files do not say. Out: the other layout, and a report
+of what became of every key. Which layout FROM has shows in its contents.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
+from raekit.cli.options import options_of
 from raekit.cli.report import print_rows
+from raekit.config import Config
+from raekit.errors import UserError
 
 
+class Options(Config):
+    """What may be said on the command line; :class:`raekit.interop.format.ConvertConfig` says what it means."""
+
+    format: str | None = None
+    """The published layout, of FROM or of TO; `raekit list formats` names them."""
+    encoder: str | None = None
+    """A decoder's encoder, as a recipe states it: dinov2, or '{name: dinov2, size: base}'."""
+    statistics: str | None = None
+    """A decoder's latent statistics, e.g. stat.pt; none: its tokens are used as they are."""
+    decoder: str | None = None
+    """In a mirror of the RAE collection, the decoder's folder: dinov2/wReg_base/ViTXL_n08."""
+    heads: int | None = None
+    """A decoder's attention heads, if its size is not a known one."""
+    tau: float | None = None
+    """The noise level a decoder was trained with."""
+    autoencoder: str | None = None
+    """A generator's latent space, a directory of ours."""
+    lossy: bool | None = None
+    """Write a layout that cannot hold everything, and say what is lost."""
+    encoder_names: Literal["installed", "hub"] | None = None
+    """For diffusers: encoder keys of the installed transformers, or of the hub's older files."""
+
+
+@options_of(Options, default=False)
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="FROM", help="A weight file, its directory, or one of ours.")],
-    target: Annotated[Path, typer.Argument(metavar="TO", help="The directory to write.")],
-    encoder: Annotated[
-        str | None,
-        typer.Option(help="A decoder's encoder, as a recipe states it: dinov2, or '{name: dinov2, size: base}'."),
-    ] = None,
-    statistics: Annotated[Path | None, typer.Option(help="A decoder's latent statistics, e.g. stat.pt.")] = None,
-    tau: Annotated[float, typer.Option(help="The noise level a decoder was trained with.")] = 0.8,
-    autoencoder: Annotated[Path | None, typer.Option(help="A generator's latent space, a directory of ours.")] = None,
+    source: Annotated[Path, typer.Argument(metavar="FROM", help="Weights, their directory, or one of ours.")],
+    target: Annotated[Path, typer.Argument(metavar="TO", help="The directory (or .safetensors file) to write.")],
+    **stated: Any,
 ) -> None:
-    """Convert published weights to our layout, or ours to the published one."""
+    """Convert published weights to our layout, or ours to a published one."""
     import yaml
 
     from raekit.config import validate
-    from raekit.interop.convert import ConvertConfig
     from raekit.interop.convert import convert as convert_weights
+    from raekit.interop.format import ConvertConfig
 
-    stated = None if encoder is None else yaml.safe_load(encoder)
-    values = {"encoder": stated, "statistics": statistics, "tau": tau, "autoencoder": autoencoder}
+    values = {name: value for name, value in stated.items() if value is not None}
+    try:
+        values |= {"encoder": yaml.safe_load(values["encoder"])} if "encoder" in values else {}
+    except yaml.YAMLError:
+        raise UserError(
+            f"convert: --encoder {values['encoder']!r} is not valid YAML; write '{{name: dinov2}}'"
+        ) from None
     print_rows("converted", convert_weights(source, target, validate(ConvertConfig, values, "convert")))

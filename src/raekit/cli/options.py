@@ -16,13 +16,14 @@ from raekit.config import Config
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
-def options_of(settings: type[Config], **flags: str) -> Callable[[Verb], Verb]:
+def options_of(settings: type[Config], default: str | bool = "the model's own", **flags: str) -> Callable[[Verb], Verb]:
     """A decorator that gives a verb an option for each field of ``settings``.
 
     The verb receives them as ``**keywords``; an option that was not typed is None, whatever the field's default.
 
     Args:
         settings: whose fields become options.
+        default: what the help calls an option that was not typed; False = it says nothing of it.
         **flags: the option's name where it is not ``--`` and the field's name.
     """
 
@@ -32,7 +33,7 @@ def options_of(settings: type[Config], **flags: str) -> Callable[[Verb], Verb]:
         added = []
         for name, field in settings.model_fields.items():
             flag = flags.get(name, "--" + name.replace("_", "-"))
-            option = typer.Option(flag, help=field.description, show_default="the model's own")
+            option = typer.Option(flag, help=field.description, show_default=default)
             annotation = Annotated[field.annotation | None, option]  # type: ignore[name-defined]
             added.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
         verb.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]

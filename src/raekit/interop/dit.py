@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raekit.backbones import dit, dit_dh
+from raekit.backbones import sizes
+from raekit.backbones.base import Shape
 from raekit.backbones.dit import DiT
 from raekit.backbones.dit_dh import DiTDH
-from raekit.checkpoint import atomic_file, load_strict
+from raekit.checkpoint import load_strict
 from raekit.errors import UserError
+from raekit.files import atomic_file
 from raekit.interop.files import check_keys, read_tensors, select
 from raekit.layers.embeddings import time_frequencies
 from raekit.layers.feedforward import swiglu_width
@@ -43,11 +45,11 @@ EVERYWHERE = {
 ONE_TRUNK = {"embed": "x_embedder", "rope.cos": "feat_rope.freqs_cos", "rope.sin": "feat_rope.freqs_sin"}
 
 
-def _two(trunk_embed: str, head_embed: str, trunk_rope: str, head_rope: str) -> dict[str, str]:
-    """Names of the parts that only a model with a head has."""
-    ropes = {"trunk_rope": trunk_rope, "head_rope": head_rope}
+def _two(embed: str, head_embed: str, rope: str, head_rope: str) -> dict[str, str]:
+    """Names of the parts that occur in trunk and head, or only in a model with a head."""
+    ropes = {"rope": rope, "head_rope": head_rope}
     tables = {f"{ours}.{f}": f"{theirs}.freqs_{f}" for ours, theirs in ropes.items() for f in ("cos", "sin")}
-    return {"trunk_embed": trunk_embed, "head_embed": head_embed, "to_head": "s_projector", **tables}
+    return {"embed": embed, "head_embed": head_embed, "to_head": "s_projector", **tables}
 
 
 @dataclass(frozen=True)
@@ -217,11 +219,10 @@ def _names(backbone: DiT | DiTDH, layout: Layout) -> dict[str, str]:
     prefixes = EVERYWHERE | dict(layout.names)
     keys = backbone.state_dict().keys()
     names = {key: _translate(key, prefixes) for key in keys if "blocks." not in key}
-    trunk = backbone.trunk_blocks if isinstance(backbone, DiTDH) else backbone.blocks
     for key in keys:
         if "blocks." in key:
             part, index, rest = key.split(".", 2)
-            number = int(index) + (len(trunk) if part == "head_blocks" else 0)
+            number = int(index) + (len(backbone.blocks) if part == "head_blocks" else 0)
             names[key] = f"{layout.blocks}.{number}.{_translate(rest, BLOCK)}"
     if not layout.has_frequencies:
         del names["time_embed.frequencies"]
@@ -242,22 +243,22 @@ class _Shape:
 
     def build(self, heads: int | None, head_depth: int | None) -> DiT | DiTDH:
         """The backbone of this shape, weights not loaded."""
-        kernel = self.get(f"{self.layout.names['trunk_embed' if self.layout.has_head else 'embed']}.proj.weight")
+        kernel = self.get(f"{self.layout.names['embed']}.proj.weight")
         width, channels, patch_size, _ = kernel.shape
         cond_width = self.get("t_embedder.mlp.2.weight").shape[0]
         side = self.tokens_along_a_side() * patch_size
         depth = len({key.split(".")[1] for key in self.tensors if key.startswith(f"{self.layout.blocks}.")})
         settings = {**self.layout.settings, **self.block_settings(width), "patch_size": patch_size}
-        trunk_heads = self.heads("trunk_rope" if self.layout.has_head else "rope", width, heads)
+        trunk_heads = self.heads("rope", width, heads)
         if not self.layout.has_head:
-            shape = dit.Preset(width, depth, trunk_heads)
-            config = DiT.Config(**settings, **_size(shape, dit.PRESETS))
+            shape = Shape(width, depth, trunk_heads)
+            config = DiT.Config(**settings, **_size(shape, sizes.DIT))
             return DiT(config, (channels, side, side), cond_width)
         head_width = self.get(f"{self.layout.names['head_embed']}.proj.weight").shape[0]
         head_depth = self.head_depth(width, head_width, depth, head_depth)
         head_heads = self.heads("head_rope", head_width, heads)
-        wide = dit_dh.Preset(width, depth - head_depth, trunk_heads, head_width, head_depth, head_heads)
-        wide_config = DiTDH.Config(**settings, **_size(wide, dit_dh.PRESETS))
+        wide = sizes.WideShape(width, depth - head_depth, trunk_heads, head_width, head_depth, head_heads)
+        wide_config = DiTDH.Config(**settings, **_size(wide, sizes.DIT_DH))
         return DiTDH(wide_config, (channels, side, side), cond_width)
 
     def get(self, key: str) -> Tensor:
@@ -313,7 +314,7 @@ def _swiglu_ratio(width: int, hidden: int) -> float:
     return next((ratio for ratio in ratios if ratio.is_integer()), ratios[0])
 
 
-def _size(shape: dit.Preset | dit_dh.Preset, presets: Mapping[str, Any]) -> dict[str, Any]:
+def _size(shape: Shape | sizes.WideShape, presets: Mapping[str, Any]) -> dict[str, Any]:
     """The preset of this shape by name, or the shape spelled out."""
     name = next((name for name, preset in presets.items() if preset == shape), None)
     return {"size": name} if name else shape._asdict()
@@ -325,6 +326,8 @@ def _check_fits(backbone: DiT | DiTDH, layout: Layout, name: str) -> None:
         raise UserError(
             f"layout: {name} does not hold a {type(backbone).__name__}; use another of {', '.join(LAYOUTS)}"
         )
+    if backbone.early is not None:
+        raise UserError(f"layout: {name} has no early head, this model has one; no published code could read it")
     for key, value in layout.settings.items():
         if getattr(backbone.config, key) != value:
             raise UserError(f"layout: {name} has {key} = {value}, this model {getattr(backbone.config, key)}")
@@ -334,5 +337,5 @@ def _check_fits(backbone: DiT | DiTDH, layout: Layout, name: str) -> None:
         raise UserError(f"layout: {name} does not store the time frequencies, and this model's are not the seeded ones")
 
 
-def _is_even(shape: dit_dh.Preset) -> bool:
+def _is_even(shape: sizes.WideShape) -> bool:
     return (shape.width, shape.heads) == (shape.head_width, shape.head_heads)

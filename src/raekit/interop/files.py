@@ -1,7 +1,7 @@
 """Reading other systems' weight files: one flat dictionary of tensors, whatever they were wrapped in.
 
 In: a ``.pt`` / ``.pth`` file (read with ``weights_only=True``) or ``.safetensors``. Out: tensors by their author's
-names, without the prefixes that training wrappers add.
+names, without the prefixes that training wrappers add, and what was wrapped around them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from raekit.checkpoint import load_safetensors
 from raekit.errors import UserError
+from raekit.interop.ledger import Ledger, name_some
 
 WRAPPERS = ("ema", "model", "state_dict", "module")
 """Keys of training checkpoints that hold the weights, best first: a published decoder is the moving average."""
@@ -23,26 +24,44 @@ WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 """Prefixes that data-parallel training and ``torch.compile`` add."""
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weight file, unwrapped.
+def read_ledger(path: Path) -> Ledger:
+    """The tensors of a weight file, unwrapped, none of them accounted for yet but what the wrappers held.
 
     Raises:
         UserError: no such file, a damaged one, one that needs unpickling code, or one without tensors.
     """
     path = Path(path)
     content = load_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    tensors = unwrap(content)
-    if not tensors:
-        raise UserError(f"weights {str(path)!r}: holds no tensors; name a file of weights")
-    return tensors
+    ledger = unwrap(content, f"weights {str(path)!r}")
+    if not ledger.tensors:
+        raise UserError(f"{ledger.source}: holds no tensors; name a file of weights")
+    return ledger
 
 
-def unwrap(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The innermost dictionary of weights, its keys without wrapper prefixes; what is no tensor is left out."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """As :func:`read_ledger`, the tensors alone."""
+    return read_ledger(path).tensors
+
+
+def unwrap(content: Mapping[str, Any], source: str = "weights") -> Ledger:
+    """The innermost dictionary of weights, its keys without wrapper prefixes.
+
+    Beside it in a training checkpoint lie optimiser, counters and perhaps a second copy of the weights; they, and what
+    is no tensor, are left out and said to be.
+
+    Raises:
+        UserError: the same weights are there with and without a prefix.
+    """
+    left_out: dict[str, str] = {}
     while (inner := next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)) is not None:
+        left_out |= {str(key): _why_not(key, inner) for key in content if key != inner}
         content = content[inner]
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-    return {_without(key, WRAPPER_PREFIXES): value for key, value in tensors.items()}
+    found = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {_bare(key): value for key, value in found.items()}
+    if len(tensors) < len(found):
+        raise UserError(f"{source}: holds some weights twice, with and without a wrapper's prefix; name another file")
+    left_out |= {str(key): "no tensor" for key, value in content.items() if not isinstance(value, Tensor)}
+    return Ledger(tensors, source, left_out)
 
 
 def select(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -63,13 +82,17 @@ def check_keys(
     parts = []
     for what, keys in (("missing", expected - found - optional), ("unexpected", found - expected)):
         if keys:
-            parts.append(f"{len(keys)} {what} ({', '.join(sorted(keys)[:3])}{' ...' if len(keys) > 3 else ''})")
+            parts.append(f"{len(keys)} {what} ({name_some(keys)})")
     if parts:
         raise UserError(f"{source}: the keys do not fit: {'; '.join(parts)}; check that it is the right file")
 
 
-def _without(key: str, prefixes: tuple[str, ...]) -> str:
-    while (prefix := next((p for p in prefixes if key.startswith(p)), None)) is not None:
+def _why_not(key: str, inner: str) -> str:
+    return f"weights too, but {inner!r} comes first" if key in WRAPPERS else "state of the training run, no weights"
+
+
+def _bare(key: str) -> str:
+    while (prefix := next((p for p in WRAPPER_PREFIXES if key.startswith(p)), None)) is not None:
         key = key.removeprefix(prefix)
     return key
 
