@@ -79,11 +79,3 @@ def test_only_keys_that_are_listed_may_be_missing() -> None:
     bias = layer.bias.detach().clone()
     checkpoint.load_strict(layer, {"weight": torch.ones(2, 2)}, "file", optional=frozenset({"bias"}))
     assert torch.equal(layer.weight, torch.ones(2, 2)) and torch.equal(layer.bias, bias)
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "report.json"
-    with pytest.raises(ZeroDivisionError), checkpoint.atomic_file(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
-    assert list(tmp_path.iterdir()) == []

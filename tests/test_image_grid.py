@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from raekit.image_grid import CAPTION_HEIGHT, GAP, image_grid, to_arrays
+from raekit.image_grid import CAPTION_HEIGHT, GAP, comparison_sheet, difference, image_grid, to_arrays
 
 
 def colours(count: int, size: int = 8) -> torch.Tensor:
@@ -66,3 +66,20 @@ def test_nonsense_is_refused() -> None:
         image_grid(colours(2), columns=0)
     with pytest.raises(ValueError, match="captions: 1 for 2"):
         image_grid(colours(2), columns=2, captions=["one"])
+
+
+def test_the_difference_is_grey_where_pictures_agree_and_signed_elsewhere() -> None:
+    target = torch.full((1, 3, 2, 2), 0.5)
+    image = target + torch.tensor([0.0, 0.1, -0.1, 9.0]).view(1, 1, 2, 2)
+    shown = difference(image, target)
+    torch.testing.assert_close(shown[0, 0], torch.tensor([[0.5, 0.7], [0.3, 1.0]]))
+    assert torch.equal(difference(target, target), target)
+
+
+def test_a_comparison_has_a_row_of_three_per_picture() -> None:
+    images = colours(2)
+    sheet = np.asarray(comparison_sheet(images, images.flip(0), captions=["one", "two"]))
+    assert sheet.shape[1] == GAP + 3 * (8 + GAP)
+    second = sheet[GAP + 8 + GAP + CAPTION_HEIGHT]
+    original, redrawn, error = (second[GAP + column * (8 + GAP)].tolist() for column in range(3))
+    assert (original, redrawn, error) == ([26] * 3, [0] * 3, [round((0.5 - 2 * 0.1) * 255)] * 3)

@@ -1,20 +1,14 @@
 """Tensors on disk: safetensors files plus a JSON manifest, atomic, checksummed, strict.
 
 In: named groups of tensors (``model``, ``ema``, ``optimizer`` ...) and a JSON-able state. Out: one directory that is
-either complete or absent: files are written to a temporary sibling, flushed, and renamed in one step, so that a crash
-or a full disk while saving leaves the previous checkpoint as it was.
+either complete or absent (:mod:`raekit.files`): a crash or a full disk while saving leaves the previous checkpoint as
+it was.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from raekit.errors import UserError
+from raekit.files import atomic_directory, sha256
 
 MANIFEST = "manifest.json"
 
@@ -109,70 +104,3 @@ def load_strict(
     if problems:
         raise UserError(f"{source}: does not fit this {type(module).__name__}: {'; '.join(problems)}")
     module.load_state_dict({k: tensors.get(k, v) for k, v in own.items()})
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def atomic_directory(directory: Path) -> Iterator[Path]:
-    """A temporary sibling that becomes ``directory`` when the block ends well, and vanishes when it does not."""
-    temporary: Path | None = None
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-        temporary.chmod(0o755)
-        yield temporary
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                _flush(path)
-        _replace(temporary, directory)
-    except (OSError, SafetensorError) as error:
-        raise UserError(_disk_message(directory, error)) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary sibling file that becomes ``path`` when the block ends well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(_disk_message(path, error)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """Force the bytes to disk, so that the rename never names data that is not there yet."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _replace(temporary: Path, directory: Path) -> None:
-    """Rename into place; an existing directory is moved aside first and removed last."""
-    old = directory.with_name(f".{directory.name}.old")
-    if directory.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        directory.rename(old)
-    temporary.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _disk_message(path: Path, error: Exception) -> str:
-    full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-    if full:
-        return f"saving {str(path)!r}: the disk is full; free some space, nothing half-written was left"
-    return f"saving {str(path)!r}: {error}; check the path and its permissions, nothing half-written was left"

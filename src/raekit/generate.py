@@ -5,7 +5,7 @@
 
 **Seeds.** Every image has its own: image ``i`` of every prompt starts from the noise of seed ``seed + i``, drawn on the
 CPU. So ``seed=7, num=4`` gives the images of seeds 7, 8, 9, 10; each can be had again by itself, and its noise depends
-neither on the batch size nor on the other prompts nor on the device.
+neither on the batch size nor on the other prompts nor on the device. A list of seeds is taken as it is.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from PIL import Image
 from torch import Tensor, nn
 
 from raekit import config as recipes
-from raekit import generator_files
+from raekit import generator_files, variations
 from raekit.backbones import BACKBONES
+from raekit.backbones.base import Backbone
 from raekit.checkpoint import load_strict
 from raekit.conditioning import CONDITIONERS
 from raekit.conditioning.base import Cond, Conditioner
 from raekit.conditioning.label import LabelConditioner
 from raekit.config import component
-from raekit.device import Precision, autocast, pick_device
+from raekit.denoiser import Denoiser
+from raekit.device import Precision, pick_device
 from raekit.errors import UserError
 from raekit.image_grid import to_arrays
-from raekit.samplers import SAMPLERS
-from raekit.samplers.guidance import ClassifierFree
+from raekit.samplers.integrate import integrate
 from raekit.samplers.settings import Sampling
-from raekit.transport import GRIDS
+from raekit.seeds import generators_of, image_seeds, noise
 from raekit.transport.objective import FlowMatching
 
 BATCH_SIZE = 16
-LARGEST_SEED = 2**63 - 1
 
 Callback = Callable[[dict[str, Any]], None]
 """Called at every step with the sampler's ``step``, ``num_steps``, ``t``, ``z_t`` and ``x``; also ``first``, the index
@@ -48,10 +48,26 @@ class SamplingOptions(TypedDict, total=False):
     """The fields of :class:`~raekit.samplers.settings.Sampling`, each in place of the model's own default."""
 
     steps: int
+    guidance: Literal["cfg", "internal", "auto", "none"]
     guidance_scale: float
     guidance_interval: tuple[float, float]
+    guide: str | None
     sampler: str
     time_grid: str
+    tolerance: float
+    diffusion: Literal["sigma", "constant", "decreasing", "increasing_decreasing"]
+    diffusion_scale: float
+
+
+class DrawingOptions(SamplingOptions, total=False):
+    """All that may be said of a call besides prompts, seeds and form of the result."""
+
+    negative: Any
+    """A prompt, or one for each prompt, that classifier-free guidance moves away from in place of the null."""
+    image: Any
+    """A picture, or one for each prompt, to start from in place of noise: a path, a PIL image, an array or a tensor."""
+    strength: float
+    """How far a variation leaves ``image``, in (0, 1]; see :mod:`raekit.variations`."""
 
 
 class ImageGenerator(ABC):
@@ -95,36 +111,42 @@ class ImageGenerator(ABC):
         _, height, width = latent_space.shape
         num_tokens = (height // config.backbone.patch_size) * (width // config.backbone.patch_size)
         self.conditioner: Conditioner = CONDITIONERS.build(config.condition, num_tokens=num_tokens)
-        self.backbone: nn.Module = BACKBONES.build(
+        self.backbone: Backbone = BACKBONES.build(
             config.backbone, latent_shape=latent_space.shape, cond_width=self.conditioner.width
         )
+        # A condition that does not fit is known by its null, before anything is trained or drawn.
+        self.backbone.condition(torch.zeros(1, self.conditioner.width), self.conditioner.null(1))
         self.transport = FlowMatching(config.transport, latent_space.dim)
+        self.denoiser = Denoiser(self.backbone, self.transport, self.device, precision)
         self.modules: dict[str, nn.Module] = {"backbone": self.backbone, "conditioner": self.conditioner}
         for module in (latent_space, *self.modules.values()):
             module.to(self.device).eval()
         self.checksum = ""
+        self._guides: dict[str, ImageGenerator] = {}
 
     def __call__(
         self,
         prompts: Any,
         num: int = 1,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         output: Literal["pil", "tensor", "latent"] = "pil",
         callback: Callback | None = None,
         batch_size: int = BATCH_SIZE,
-        **options: Unpack[SamplingOptions],
+        **options: Unpack[DrawingOptions],
     ) -> Any:
         """Draw ``num`` images of each prompt.
 
         Args:
             prompts: one prompt, or several.
             num: images per prompt.
-            seed: of the first image of each prompt; the next ones have ``seed + 1``, ``seed + 2``, ...
+            seed: of the first image of each prompt; the next ones have ``seed + 1``, ``seed + 2``, ... Several seeds
+                are those of the images themselves, and say how many there are.
             output: ``pil`` for a list of PIL images, ``tensor`` for ``[P * num, 3, S, S]`` in [0, 1], ``latent`` for
                 ``[P * num, C, h, w]``; tensors lie on the CPU. All images of the first prompt come first.
             callback: see :data:`Callback`.
             batch_size: images drawn at once; changes memory and speed only.
-            **options: ``steps``, ``guidance_scale``, ... where they differ from the model's own.
+            **options: ``steps``, ``guidance_scale``, ... where they differ from the model's own; and ``negative``,
+                ``image``, ``strength`` (see :class:`DrawingOptions`).
 
         Raises:
             UserError: a prompt or setting that cannot be used.
@@ -142,25 +164,39 @@ class ImageGenerator(ABC):
         self,
         prompts: Any,
         num: int = 1,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         callback: Callback | None = None,
         batch_size: int = BATCH_SIZE,
-        **options: Unpack[SamplingOptions],
+        **options: Unpack[DrawingOptions],
     ) -> Tensor:
         """Latents ``[P * num, C, h, w]`` float32 on the CPU; arguments and errors as for a call."""
         if batch_size < 1:
             raise UserError(f"batch_size: {batch_size} images at once; give at least 1")
-        settings = self.sampling(**options)
-        seeds = image_seeds(num, seed)
-        conds = self._read(self._listed(prompts))
-        total = len(conds) * num
-        latents = []
-        for first in range(0, total, batch_size):
-            jobs = range(first, min(first + batch_size, total))
-            cond = Cond.cat([conds[job // num] for job in jobs])
-            eps = torch.stack([noise(seeds[job % num], self.latent_space.shape) for job in jobs]).to(self.device)
-            watch = None if callback is None else _counting(callback, first, total)
-            latents.append(self._integrate(eps, cond, settings, watch).cpu())
+        given: dict[str, Any] = dict(options)
+        negative, image, strength = (given.pop(name, None) for name in ("negative", "image", "strength"))
+        settings = self.sampling(**given)
+        listed, seeds = self._listed(prompts), image_seeds(num, seed)
+        start = variations.start_from(self.latent_space, image, strength, len(listed))
+        conds, nulls = self._read(listed), self._read_negative(negative, len(listed), settings)
+        weaker = self._weaker(settings)
+        weak_conds = None if weaker is None else weaker._read(listed)
+        jobs = [(row, one) for row in range(len(listed)) for one in seeds]
+        time_shift, latents = self.transport.time_shift, []
+        for first in range(0, len(jobs), batch_size):
+            rows, own = zip(*jobs[first : first + batch_size], strict=True)
+            generators = generators_of(own)
+            z = noise(generators, self.latent_space.shape).to(self.device)
+            if start is not None:
+                z = start.noised(rows, z, time_shift)
+            weak_velocity = None
+            if weaker is not None and weak_conds is not None:
+                weak_velocity = weaker.denoiser.alone(Cond.cat([weak_conds[row] for row in rows]))
+            null_cond = self._null(len(rows)) if nulls is None else Cond.cat([nulls[row] for row in rows])
+            cond = Cond.cat([conds[row] for row in rows])
+            velocity = self.denoiser.guided(cond, null_cond, settings, weak_velocity)
+            watch = None if callback is None else _counting(callback, first, len(jobs))
+            part = 1.0 if start is None else start.strength
+            latents.append(integrate(velocity, z, settings, time_shift, generators, watch, part).cpu())
         return torch.cat(latents)
 
     @torch.no_grad()
@@ -209,13 +245,14 @@ class ImageGenerator(ABC):
         device: torch.device | str = "auto",
         precision: Precision = "auto",
         latent_space: Any = None,
+        revision: str | None = None,
     ) -> Self:
         """As :func:`load_generator`, and of this kind.
 
         Raises:
             UserError: as :func:`load_generator`, or the generator takes other prompts.
         """
-        generator = load_generator(directory, device, precision, latent_space)
+        generator = load_generator(directory, device, precision, latent_space, revision)
         if not isinstance(generator, cls):
             raise UserError(
                 f"model {str(directory)!r} takes {generator.prompt_kind}, not {cls.prompt_kind}; "
@@ -237,28 +274,36 @@ class ImageGenerator(ABC):
         known = {prompt: self.conditioner(self._batch_of_one(prompt)) for prompt in dict.fromkeys(prompts)}
         return [known[prompt] for prompt in prompts]
 
+    def _read_negative(self, negative: Any, num_prompts: int, settings: Sampling) -> list[Cond] | None:
+        """The condition to move away from, one a prompt; None for the model's own null."""
+        if negative is None:
+            return None
+        if not settings.is_guided or settings.guidance != "cfg":
+            raise UserError(
+                "negative: only classifier-free guidance moves away from it; set guidance_scale above 1 and guidance "
+                "to cfg"
+            )
+        listed = self._listed(negative)
+        if len(listed) not in (1, num_prompts):
+            raise UserError(f"negative: {len(listed)} for {num_prompts} prompts; give one, or one for each")
+        return self._read(listed if len(listed) == num_prompts else listed * num_prompts)
+
+    def _null(self, batch_size: int) -> Cond | None:
+        """The learned absence of a condition, of a model that has learned one."""
+        return self.conditioner.null(batch_size) if self.conditioner.dropout > 0 else None
+
     @abstractmethod
     def _batch_of_one(self, prompt: Any) -> list[str] | Tensor:
         """A prompt as the conditioner takes it."""
 
-    def _integrate(self, eps: Tensor, cond: Cond, settings: Sampling, callback: Callback | None) -> Tensor:
-        """From noise ``[B, C, h, w]`` to latents."""
-
-        def model(z_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
-            with autocast(self.precision, self.device):
-                output: Tensor = self.backbone(z_t, t, cond)
-            return output
-
-        velocity = ClassifierFree(
-            self.transport.velocity_of(model),
-            cond,
-            self.conditioner.null(len(eps)),
-            settings.guidance_scale,
-            settings.guidance_interval,
-        )
-        times = GRIDS[settings.time_grid](settings.steps, self.transport.time_shift)
-        latent: Tensor = SAMPLERS[settings.sampler](velocity, eps, times, callback)
-        return latent
+    def _weaker(self, settings: Sampling) -> ImageGenerator | None:
+        """The generator that auto guidance compares with, loaded once."""
+        path = settings.guide
+        if settings.guidance != "auto" or not settings.is_guided or path is None:
+            return None
+        if path not in self._guides:
+            self._guides[path] = load_generator(path, self.device, self.precision, self.latent_space)
+        return self._guides[path]
 
 
 class TextToImage(ImageGenerator):
@@ -278,10 +323,8 @@ class ClassToImage(ImageGenerator):
     prompt_kind = "class labels"
 
     def _batch_of_one(self, prompt: Any) -> list[str] | Tensor:
-        try:
-            return torch.tensor([int(prompt)])
-        except (TypeError, ValueError):
-            raise UserError(f"label: {prompt!r} is not a number; this model takes class labels") from None
+        assert isinstance(self.conditioner, LabelConditioner)
+        return torch.tensor([self.conditioner.label_of(prompt)])
 
 
 def load_generator(
@@ -289,19 +332,22 @@ def load_generator(
     device: torch.device | str = "auto",
     precision: Precision = "auto",
     latent_space: Any = None,
+    revision: str | None = None,
 ) -> TextToImage | ClassToImage:
     """The generator in a directory, as :class:`TextToImage` or :class:`ClassToImage`.
 
     Args:
-        directory: what :meth:`ImageGenerator.save` wrote; by default the bundled nano model.
+        directory: what :meth:`ImageGenerator.save` wrote, a whole model that holds it as ``generator/``, or the hub id
+            of either; by default the bundled nano model.
         device: ``auto`` is CUDA when there is one.
         precision: ``auto`` is bf16 where the hardware is faster with it.
         latent_space: its latent space, if that is at hand already or not where the directory says.
+        revision: branch, tag or commit of a hub repository.
 
     Raises:
         UserError: no generator there, damaged, or another latent space than the one it was trained in.
     """
-    files = generator_files.read(directory)
+    files = generator_files.read(directory, revision)
     source = f"model {str(files.directory)!r}"
     settings = recipes.validate(ImageGenerator.Config, files.settings, source)
     if latent_space is None:
@@ -326,24 +372,6 @@ def build_generator(
     is_labelled = issubclass(CONDITIONERS[config.condition.name], LabelConditioner)
     kind: type[TextToImage | ClassToImage] = ClassToImage if is_labelled else TextToImage
     return kind(config, latent_space, device, precision)
-
-
-def image_seeds(num: int, seed: int) -> list[int]:
-    """The seeds of ``num`` images: ``seed``, ``seed + 1``, ...
-
-    Raises:
-        UserError: no images, or a seed outside [0, 2^63).
-    """
-    if num < 1:
-        raise UserError(f"num: {num} images per prompt; ask for at least 1")
-    if not 0 <= seed <= LARGEST_SEED - num:
-        raise UserError(f"seed: {seed} is out of range; give one in 0..{LARGEST_SEED - num}")
-    return list(range(seed, seed + num))
-
-
-def noise(seed: int, shape: Sequence[int]) -> Tensor:
-    """Standard normal noise of one image, drawn on the CPU from ``seed`` alone, so that every device has the same."""
-    return torch.randn(tuple(shape), generator=torch.Generator("cpu").manual_seed(seed))
 
 
 def _counting(callback: Callback, first: int, num_images: int) -> Callback:

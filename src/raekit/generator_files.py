@@ -23,9 +23,12 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from raekit.autoencoder import AUTOENCODERS, artefact
-from raekit.checkpoint import atomic_directory, load_safetensors
+from raekit.autoencoder import artefact
+from raekit.autoencoder.base import Autoencoder, load_autoencoder
+from raekit.checkpoint import load_safetensors
 from raekit.errors import UserError
+from raekit.files import atomic_directory
+from raekit.hub import local_model, part
 
 FORMAT, VERSION = "raekit-generator", 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -53,7 +56,7 @@ class GeneratorFiles:
     latent_checksum: str
     checksum: str
 
-    def load_latent_space(self) -> Any:
+    def load_latent_space(self) -> Autoencoder:
         """The latent space this generator was trained in, on the CPU.
 
         Raises:
@@ -66,7 +69,7 @@ class GeneratorFiles:
             )
         identity = artefact.read_identity(self.latent_path)
         self.check_latent_space(identity.get("checksum", ""), repr(str(self.latent_path)))
-        return AUTOENCODERS[identity["config"]["name"]].load(self.latent_path)
+        return load_autoencoder(self.latent_path)
 
     def check_latent_space(self, checksum: str, name: str) -> None:
         """Refuse a latent space other than the one the generator was trained in, naming both."""
@@ -108,13 +111,18 @@ def write(
     return checksum
 
 
-def read(directory: str | Path | None = None) -> GeneratorFiles:
+def read(directory: str | Path | None = None, revision: str | None = None) -> GeneratorFiles:
     """A generator's directory, verified; by default the bundled nano model.
 
+    Args:
+        directory: of the generator, or of a whole model that holds it as ``generator/``; or a hub id of either.
+        revision: branch, tag or commit of a hub repository.
+
     Raises:
-        UserError: no generator there, a newer version of the format, or contents that do not match the checksum.
+        UserError: no generator there, a newer version of the format, contents that do not match the checksum, or a hub
+            repository that cannot be had.
     """
-    path = _bundled() if directory is None else _existing(Path(directory).expanduser())
+    path = _bundled() if directory is None else _existing(part(local_model(directory, revision), "generator"))
     content = _read_config(path)
     checksum = content.pop("checksum", "")
     tensors = load_safetensors(path / WEIGHTS_FILE)

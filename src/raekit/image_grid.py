@@ -1,15 +1,17 @@
 """Many pictures on one sheet, with captions: what ``raekit generate --grid`` writes and training shows of itself.
 
-In: images ``[N,3,H,W]``, as float in [0,1] or as uint8. Out: one PIL image, row by row.
+In: images ``[N,3,H,W]``, as float in [0,1] or as uint8. Out: one PIL image, row by row; for reconstructions, a row each
+of original, reconstruction and difference. Also the bytes of a PNG that remembers how it was made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 
 GAP = 4
@@ -17,6 +19,12 @@ GAP = 4
 
 FONT_SIZE = 13
 CAPTION_HEIGHT = FONT_SIZE + 5
+
+SMALLEST_CELL = 128
+"""Pixels: smaller pictures are enlarged by a whole factor on a sheet (never in their own file)."""
+
+DIFFERENCE_GAIN = 2.0
+"""How strongly :func:`difference` shows an error; at 2, one of a quarter of the range is black or white."""
 
 
 def image_grid(images: Tensor, columns: int, captions: Sequence[str] | None = None, scale: int = 1) -> Image.Image:
@@ -53,6 +61,42 @@ def image_grid(images: Tensor, columns: int, captions: Sequence[str] | None = No
         corner = (GAP + first % columns * step_x, GAP + first // columns * step_y + height + 1)
         draw.text(corner, _fitting((captions or [])[first], count * step_x - GAP, font), fill="black", font=font)
     return sheet
+
+
+def comparison_sheet(
+    images: Tensor, reconstructions: Tensor, captions: Sequence[str] | None = None, scale: int = 1
+) -> Image.Image:
+    """A row a picture: original, reconstruction, difference.
+
+    Args:
+        images: originals ``[N,3,H,W]`` in [0,1].
+        reconstructions: shape of ``images``.
+        captions: one per picture, written below its row.
+        scale: as for :func:`image_grid`.
+    """
+    rows = torch.stack([images, reconstructions.clamp(0, 1), difference(reconstructions, images)], dim=1)
+    written = None if captions is None else [caption for caption in captions for _ in range(3)]
+    return image_grid(rows.flatten(0, 1), 3, written, scale)
+
+
+def difference(image: Tensor, target: Tensor, gain: float = DIFFERENCE_GAIN) -> Tensor:
+    """``image - target`` as a picture in [0,1]: mid-grey where they agree, lighter where the image is too light."""
+    return (0.5 + gain * (image.float().clamp(0, 1) - target.float())).clamp(0, 1)
+
+
+def enlargement(size: int) -> int:
+    """The whole factor that brings pictures of ``size`` pixels to about :data:`SMALLEST_CELL` on a sheet."""
+    return max(1, SMALLEST_CELL // size)
+
+
+def encode_png(picture: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
+    """The bytes of a PNG file; ``texts`` become its text fields."""
+    info = PngImagePlugin.PngInfo()
+    for key, text in (texts or {}).items():
+        info.add_text(key, text)
+    encoded = io.BytesIO()
+    picture.save(encoded, format="PNG", pnginfo=info)
+    return encoded.getvalue()
 
 
 def to_arrays(images: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

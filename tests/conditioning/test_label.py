@@ -30,3 +30,36 @@ def test_a_label_out_of_range_is_refused(label: int) -> None:
 def test_text_is_refused() -> None:
     with pytest.raises(UserError, match="class labels 0..4, not text"):
         build()(["a red apple"])
+
+
+def named(*names: str) -> LabelConditioner:
+    return LabelConditioner(LabelConditioner.Config(num_classes=len(names), width=8, names=names))
+
+
+def test_a_class_is_given_by_label_or_by_name() -> None:
+    conditioner = named("apple", "Sea horse", "sun")
+    asked = ["apple", "sea_horse", "SUN", 0, "1", "2"]
+    assert [conditioner.label_of(prompt) for prompt in asked] == [0, 1, 2, 0, 1, 2]
+    assert build().label_of("4") == 4
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sentence"),
+    [
+        ("aple", "label: 'aple' is not a class of this model; give one in 0..2, or a name such as 'apple'$"),
+        ("seahorse", "such as 'Sea horse'"),
+        ("xyzzy", "such as 'apple', 'Sea horse', 'sun'$"),
+        (3, "label: 3 is not a class"),
+        ("-1", "label: '-1' is not a class"),
+        (1.5, "label: 1.5 is not a class"),
+    ],
+)
+def test_an_unknown_class_is_refused_with_the_nearest_names(prompt: object, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        named("apple", "Sea horse", "sun").label_of(prompt)
+
+
+@pytest.mark.parametrize("names", [("apple",), ("apple", "Apple", "sun")])
+def test_each_class_has_its_own_name(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="for 3 classes; give each class its own"):
+        LabelConditioner.Config(num_classes=3, width=8, names=names)

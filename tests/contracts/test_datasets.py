@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,31 @@ def rendered_text(folder: Path) -> dict[str, object]:
     return {"fonts": "builtin", "size": 48}
 
 
-SETTINGS = {"shards": shards, "folder": folder, "rendered_text": rendered_text}
+def jsonl(folder: Path) -> dict[str, object]:
+    pictures = tiny_data.pictures(folder / "pictures")
+    path = folder / "pictures.jsonl"
+    lines = [{"image": f"pictures/{p.name}", "caption": p.stem} for p in sorted(pictures.glob("*.png"))]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return {"path": path}
+
+
+def huggingface(folder: Path) -> dict[str, object]:
+    datasets = pytest.importorskip("datasets")
+    paths = sorted(tiny_data.pictures(folder / "pictures").glob("*.png"))
+    columns = {"image": [str(path) for path in paths], "caption": [path.stem for path in paths]}
+    features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(folder / "saved")
+    return {"path": str(folder / "saved")}
+
+
+SETTINGS = {
+    "shards": shards,
+    "folder": folder,
+    "jsonl": jsonl,
+    "huggingface": huggingface,
+    "rendered_text": rendered_text,
+}
 ELSEWHERE = {"scenes"}
 """Needs sprites with labels: ``tests/data/test_scenes.py`` builds some and checks the same things."""
 
@@ -60,6 +85,15 @@ def test_pixels_are_uint8_with_colour_and_perhaps_alpha(source: Source) -> None:
     image = source[1].image
     assert image.dtype == np.uint8
     assert image.ndim == 3 and image.shape[2] in (3, 4)
+
+
+def test_a_copy_in_another_process_would_read_the_same(source: Source) -> None:
+    """Threads and processes open sources anew: nothing about a sample may hang on what was read before it."""
+    name = source.config.name
+    again: Source = DATASETS.build(DATASETS[name].Config.model_validate_json(source.config.model_dump_json()))
+    last = [again[index] for index in (3, 1)]
+    assert [source[index].key for index in (3, 1)] == [sample.key for sample in last]
+    assert np.array_equal(source[1].image, last[1].image)
 
 
 def test_captions_are_words(source: Source) -> None:

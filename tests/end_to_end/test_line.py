@@ -44,6 +44,6 @@ def test_from_pictures_to_a_picture(tmp_path: Path) -> None:
         assert first.tobytes() != second.tobytes()
 
     picture = tmp_path / "pictures/red_circle.png"
-    sheet = tmp_path / "sheet.png"
-    text = run(reconstruct, picture, "--model", tmp_path / "decoder/autoencoder", "--out", sheet)
-    assert "dB" in text and sheet.is_file()
+    text = run(reconstruct, picture, "--model", tmp_path / "decoder", "--out", tmp_path / "redrawn", "--sheet")
+    assert "dB" in text
+    assert sorted(path.name for path in (tmp_path / "redrawn").glob("*.png")) == ["red_circle.png", "sheet.png"]

@@ -49,3 +49,12 @@ def test_half_precision_stays_half() -> None:
 def test_heads_must_divide_width() -> None:
     with pytest.raises(UserError, match="heads: 3 does not divide width 8"):
         Attention(8, heads=3)
+
+
+def test_masked_tokens_are_not_attended_to() -> None:
+    torch.manual_seed(0)
+    layer, x = Attention(8, heads=2), torch.randn(2, 5, 8)
+    mask = torch.tensor([[True, True, True, False, False], [True] * 5])
+    out = layer(x, mask=mask)
+    torch.testing.assert_close(out[:1, :3], layer(x[:1, :3]))
+    torch.testing.assert_close(out[1:], layer(x[1:]))

@@ -60,3 +60,18 @@ def test_trained_queries_cannot_be_cached(tmp_path: Path) -> None:
     values = {**tiny_recipes.stage2(tmp_path), "cache": str(tmp_path / "cache")}
     with pytest.raises(UserError, match="are_queries_trained: false"):
         Stage2(tiny_recipes.resolve(values), torch.device("cpu"))
+
+
+def test_processes_share_each_micro_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = build(tmp_path, cache=str(tmp_path / "cache"))
+    whole = next(stage.batches(5, 4))
+    monkeypatch.setattr("raekit.distributed.world", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr("raekit.distributed.rank", lambda rank=rank: rank)
+        batches = stage.batches(5, 4)
+        part, following = next(batches), next(batches)
+        assert part.positions.tolist() == whole.positions[2 * rank : 2 * rank + 2].tolist()
+        assert torch.equal(part.latent, whole.latent[2 * rank : 2 * rank + 2])
+        assert following.positions[0] == part.positions[0] + 4
+    with pytest.raises(UserError, match="micro_batch_size: 3 cannot be shared by 2 processes"):
+        next(stage.batches(0, 3))

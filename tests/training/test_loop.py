@@ -18,6 +18,7 @@ import tiny_recipes
 from raekit import checkpoint
 from raekit.errors import UserError
 from raekit.training.loop import Trainer
+from raekit.training.stage1 import Stage1
 
 RECIPES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "encoder": tiny_recipes.encoder,
@@ -79,7 +80,7 @@ def test_four_micro_batches_of_eight_equal_one_of_thirty_two(stage: str, tmp_pat
     for name, micro in (("whole", 32), ("parts", 8)):
         recipe = tiny_recipes.resolve({**values, "run": str(tmp_path / name)}, batch_size=32, micro_batch_size=micro)
         trainer = Trainer(recipe)
-        terms = trainer.train_step(trainer.stage.batches(0, micro))
+        terms = trainer.train_step(trainer.ready(trainer.stage.batches(0, micro)))
         gradients.append(
             {"loss": terms["loss"], **{n: p.grad for n, p in trainer.parameters.items() if p.grad is not None}}
         )
@@ -91,12 +92,22 @@ def test_four_micro_batches_of_eight_equal_one_of_thirty_two(stage: str, tmp_pat
         )
 
 
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_encoding_ahead_changes_nothing(stage: str, tmp_path: Path) -> None:
+    values = RECIPES[stage](tmp_path)
+    for name in (True, False):
+        Trainer(tiny_recipes.resolve({**values, "run": str(tmp_path / str(name))}, steps=4, encode_ahead=name)).train()
+    assert_same_bits(final_tensors(tmp_path / "True", 4), final_tensors(tmp_path / "False", 4))
+
+
 def test_a_non_finite_step_changes_nothing_and_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(tiny_recipes.resolve(tiny_recipes.stage1(tmp_path), max_bad_steps=2))
     before = {name: value.clone() for name, value in trainer.stage.state().items()}
-    honest = trainer.stage.loss
-    monkeypatch.setattr(trainer.stage, "loss", lambda *a: {k: v * float("nan") for k, v in honest(*a).items()})
-    batches = trainer.stage.batches(0, 8)
+    assert isinstance(trainer.stage, Stage1)
+    loss = trainer.stage.reconstruction
+    honest = loss.terms
+    monkeypatch.setattr(loss, "terms", lambda *a: {k: v * float("nan") for k, v in honest(*a).items()})
+    batches = trainer.ready(trainer.stage.batches(0, 8))
     trainer.train_step(batches)
     assert_same_bits(before, trainer.stage.state())
     assert (trainer.step, trainer.bad_steps) == (1, 1)

@@ -107,7 +107,7 @@ def test_the_adaptive_weight_balances_both_gradients_at_the_last_layer(tmp_path:
 
 def test_each_terms_share_of_the_gradient_is_told(tmp_path: Path) -> None:
     trainer = trainer_of({**adversarial(tmp_path), "share_every_steps": 2}, tmp_path / "run")
-    batches = trainer.stage.batches(0, 8)
+    batches = trainer.ready(trainer.stage.batches(0, 8))
     terms = trainer.train_step(batches)
     shares = [value for name, value in terms.items() if name.startswith("share/")]
     assert len(shares) == 4 and sum(shares).item() == pytest.approx(1.0) and min(shares) > 0
@@ -141,7 +141,7 @@ def test_the_adversarial_gradient_is_that_of_the_weighted_sum(tmp_path: Path) ->
 
 def gradients(values: dict[str, Any], run: Path, micro: int) -> dict[str, Tensor]:
     trainer = trainer_of(values, run, batch_size=16, micro_batch_size=micro)
-    trainer.train_step(trainer.stage.batches(0, micro))
+    trainer.train_step(trainer.ready(trainer.stage.batches(0, micro)))
     return {name: p.grad.clone() for name, p in trainer.parameters.items() if p.grad is not None}
 
 
@@ -155,7 +155,7 @@ def test_micro_batches_change_neither_player_nor_the_adaptive_weight(tmp_path: P
 
 def step_of_a_rank(values: dict[str, Any], run: str, out: str) -> None:
     trainer = trainer_of(values, Path(run), batch_size=16)
-    terms = trainer.train_step(trainer.stage.batches(0, 16))
+    terms = trainer.train_step(trainer.ready(trainer.stage.batches(0, 16)))
     tensors = {name: p.grad.clone() for name, p in trainer.parameters.items() if p.grad is not None}
     tensors |= {f"after.{name}": value.clone() for name, value in trainer.stage.state().items()}
     save_file(tensors, f"{out}-{distributed.rank()}.safetensors")

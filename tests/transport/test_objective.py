@@ -81,3 +81,30 @@ def test_normal_draws_are_refused() -> None:
 
 def test_config_names_every_registered_law() -> None:
     assert set(get_args(FlowMatching.Config.model_fields["timesteps"].annotation)) == set(TIMESTEPS)
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "x"])
+def test_both_heads_answer_to_the_same_target(prediction: str, batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    z, t, eps = batch
+    late, early, flow = torch.randn_like(z), torch.randn_like(z), objective(prediction=prediction, self_weight=0.25)
+    terms = flow.losses(lambda z_t, t, cond: (late, early), z, None, t, eps)
+    torch.testing.assert_close(terms["flow"], flow.loss(lambda z_t, t, cond: late, z, None, t, eps))
+    torch.testing.assert_close(terms["self"], flow.loss(lambda z_t, t, cond: early, z, None, t, eps))
+    torch.testing.assert_close(terms["loss"], terms["flow"] + 0.25 * terms["self"])
+    assert objective().config.self_weight == 0.5
+
+
+def test_velocities_of_both_heads(batch: tuple[Tensor, Tensor, Tensor]) -> None:
+    z, t, eps = batch
+    point, flow = path_sample(z, eps, t), objective(prediction="x")
+    exact, half = flow.velocities_of(lambda z_t, t, cond: (z, z / 2))(point.z_t, t, None)
+    torch.testing.assert_close(exact, point.velocity, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(half, flow.velocity(z / 2, point.z_t, t))
+
+
+def test_x_prediction_has_bounded_gradients_near_data() -> None:
+    """At t -> 0 the weight of a sample is 1 / t_eps^2 and no more."""
+    z, eps, t = torch.randn(3, 2, 3, 3), torch.randn(3, 2, 3, 3), torch.tensor([0.0, 1e-6, 0.05])
+    x = (z + 0.1).requires_grad_()
+    objective(prediction="x").loss(lambda z_t, t, cond: x, z, None, t, eps).sum().backward()
+    torch.testing.assert_close(x.grad, torch.full_like(z, 2 * 0.1 / 0.05**2 / DIM), rtol=1e-3, atol=0)

@@ -8,9 +8,11 @@ import torch
 from raekit.errors import UserError
 from raekit.transport import GRIDS, TIMESTEPS
 from raekit.transport.timesteps import (
+    late_start,
     linear_grid,
     rae_logit_normal,
     rae_published_grid,
+    rae_published_sde_grid,
     scale_rae_published_grid,
     shift_times,
     time_shift,
@@ -103,3 +105,28 @@ def test_published_grids_refuse_to_make_no_step(name: str, least: int) -> None:
     with pytest.raises(UserError, match=f"give {least} or more"):
         GRIDS[name](least - 1)
     assert len(GRIDS[name](least)) == least
+
+
+def test_rae_stochastic_grid_stops_at_the_shifted_last_step() -> None:
+    grid = rae_published_sde_grid(6, math.sqrt(48))
+    assert len(grid) == 6
+    assert grid[-1].item() == pytest.approx(0.2240, abs=1e-4)
+
+
+def test_no_steps_make_no_grid() -> None:
+    with pytest.raises(UserError, match="steps: 0 makes no picture"):
+        linear_grid(0)
+
+
+def test_a_late_start_keeps_every_step_of_what_is_left() -> None:
+    grid = late_start(linear_grid(4, 3.0), 0.5, 3.0)
+    before_shift = torch.tensor([0.5, 0.375, 0.25, 0.125, 0], dtype=torch.float64)
+    torch.testing.assert_close(grid, shift_times(before_shift, 3.0))
+    assert torch.equal(late_start(linear_grid(4, 3.0), 1.0, 3.0), linear_grid(4, 3.0))
+
+
+@pytest.mark.parametrize("name", sorted(GRIDS))
+def test_a_late_start_of_any_grid_begins_at_the_shifted_strength(name: str) -> None:
+    grid = late_start(GRIDS[name](10, 3.0), 0.4, 3.0)
+    assert len(grid) == len(GRIDS[name](10, 3.0)) and (grid.diff() < 0).all()
+    assert grid[0].item() == pytest.approx(3 * 0.4 / (1 + 2 * 0.4))

@@ -14,7 +14,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -121,6 +121,12 @@ class Trainable(Autoencoder):
     A training step asks for :meth:`precompute` once (what no gradient reaches) and for :meth:`redraw` as often as a
     loss needs the reconstruction.
     """
+
+    @classmethod
+    def outline(cls, config: Any) -> Self:
+        """The latent space on the meta device: every size and count of it, without a weight or a download."""
+        with torch.device("meta"):
+            return cls(config)  # type: ignore[call-arg]
 
     @abstractmethod
     def trained(self) -> dict[str, nn.Module]:

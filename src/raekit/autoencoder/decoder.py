@@ -36,13 +36,14 @@ class Preset(NamedTuple):
 
 PRESETS = {
     "nano": Preset(256, 6, 8, 1024, 16),
+    "S": Preset(384, 12, 6, 1536, 16),
     "B": Preset(768, 12, 12, 3072, 16),
     "L": Preset(1024, 24, 16, 4096, 16),
     "XL": Preset(1152, 28, 16, 4096, 16),
     "SO": Preset(1152, 28, 16, 4096, 14),
 }
 """B, L, XL: RAE, table 15 (the MLP of XL is 4096 wide, not 4 x 1152). SO: the decoder of Scale-RAE, XL with output
-patch 14. nano: ours, for a CPU."""
+patch 14. S: ours, a ViT-S for one small GPU. nano: ours, for a CPU."""
 
 
 class ViTDecoder(nn.Module):
@@ -59,7 +60,7 @@ class ViTDecoder(nn.Module):
     class Config(config.Config):
         """Size of the decoder; a field set beside ``size`` overrides that part of the preset."""
 
-        size: Literal["nano", "B", "L", "XL", "SO"] = "XL"
+        size: Literal["nano", "S", "B", "L", "XL", "SO"] = "XL"
         """Preset that fills the fields below (see ``PRESETS``)."""
         width: int | None = Field(default=None, gt=0)
         """Hidden width; a multiple of ``4`` and of ``heads``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from pydantic import Field
@@ -85,6 +85,13 @@ class RAE(Trainable):
         self.statistics = statistics or LatentStatistics.identity(self.encoder.width)
         self.config = config.model_copy(update={"encoder": self.encoder.config, "decoder": self.decoder.config})
         _check_parts(self)
+
+    @classmethod
+    def outline(cls, config: Config) -> Self:
+        """See :meth:`Trainable.outline`; the encoder's sizes are known without the hub."""
+        encoder = ENCODERS[config.encoder.model_dump()["name"]].outline(config.encoder)
+        with torch.device("meta"):
+            return cls(config, encoder=encoder).to("meta")
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -57,16 +57,17 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: Tensor, cond: Tensor, rope: Rope | None = None) -> Tensor:
+    def forward(self, x: Tensor, cond: Tensor, rope: Rope | None = None, mask: Tensor | None = None) -> Tensor:
         """One block.
 
         Args:
             x: tokens ``[B, N, D]``.
             cond: ``silu(condition)``, ``[B, 1 or N, Z]``; the caller takes the SiLU once for all blocks.
             rope: rotary tables of the token grid.
+            mask: ``[B, N]`` bool, true for the tokens that are attended to; None for all.
         """
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(cond).chunk(6, dim=-1)
-        x = torch.addcmul(x, gate1, self.attention(modulate(self.norm1(x), shift1, scale1), rope))
+        x = torch.addcmul(x, gate1, self.attention(modulate(self.norm1(x), shift1, scale1), rope, mask))
         return torch.addcmul(x, gate2, self.mlp(modulate(self.norm2(x), shift2, scale2)))
 
 

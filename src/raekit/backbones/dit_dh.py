@@ -1,6 +1,6 @@
 """DiT-DH: a deep narrow trunk and a shallow wide head, which makes a width above the latent's affordable.
 
-    z_t -> patch -> + position -> [trunk block x depth, modulated by silu(time + cond)] -> s
+    z_t -> trunk (``base.py``) -> s
     z_t -> patch -> [head block x head_depth, modulated token by token by s] -> final -> output
 
 In: noised latent, time, condition. Out: prediction of the latent's shape. The trunk's output is the condition of the
@@ -10,38 +10,17 @@ head, token by token; only the head needs to be wider than the latent's tokens. 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raekit.backbones.base import Backbone, BackboneConfig, position_buffer, rope_module, stack
+from raekit.backbones.base import Backbone, BackboneConfig, Trunk, rope_module, stack
 from raekit.backbones.block import FinalLayer
-from raekit.conditioning.base import Cond
+from raekit.backbones.sizes import DIT_DH, WideShape, describe
 from raekit.errors import UserError
-from raekit.layers.embeddings import PatchEmbed, unpatchify
-
-
-class Preset(NamedTuple):
-    """Shape of a size."""
-
-    width: int
-    depth: int
-    heads: int
-    head_width: int
-    head_depth: int
-    head_heads: int
-
-
-PRESETS = {
-    "nano": Preset(256, 6, 4, 512, 2, 8),
-    "S": Preset(384, 12, 6, 2048, 2, 16),  # 196 M parameters; gFID-50k 6.07 after 80 epochs on DINOv2-B
-    "B": Preset(768, 12, 12, 2048, 2, 16),  # 294 M; 3.38
-    "L": Preset(1024, 24, 16, 2048, 2, 16),  # 622 M
-    "XL": Preset(1152, 28, 16, 2048, 2, 16),  # 839 M; 2.16, after 800 epochs 1.51, with autoguidance 1.13
-}
-"""RAE, tables 8, 13 and 16. nano: ours, for a CPU."""
+from raekit.layers.embeddings import PatchEmbed
 
 
 class DiTDH(Backbone):
@@ -56,14 +35,12 @@ class DiTDH(Backbone):
         UserError: ``has_time_in_head`` is on and ``cond_width`` differs from the trunk's width.
     """
 
-    position: Tensor | None
-
     class Config(BackboneConfig):
         """Size and form of a DiT-DH; a field set beside ``size`` overrides that part of the preset."""
 
         name: Literal["dit_dh"] = "dit_dh"
-        size: Literal["nano", "S", "B", "L", "XL"] = "XL"
-        """Preset that fills the next six fields (see ``PRESETS``)."""
+        size: Literal["nano", "S", "B", "L", "XL", "0.5B", "2.4B", "3.1B"] = "XL"
+        """Preset that fills the next six fields (`raekit list backbones`)."""
         width: int | None = Field(None, gt=0)
         """Token width of the trunk."""
         depth: int | None = Field(None, gt=0)
@@ -82,67 +59,50 @@ class DiTDH(Backbone):
         """Add the time embedding to the trunk's output as well (RAE does, Scale-RAE does not)."""
 
         @property
-        def shape(self) -> Preset:
+        def shape(self) -> WideShape:
             """The preset with the overrides applied."""
-            return PRESETS[self.size]._replace(**{f: v for f in Preset._fields if (v := getattr(self, f)) is not None})
+            stated = {field: value for field in WideShape._fields if (value := getattr(self, field)) is not None}
+            return DIT_DH[self.size]._replace(**stated)
+
+    config: Config
 
     def __init__(self, config: Config, latent_shape: tuple[int, int, int], cond_width: int) -> None:
-        super().__init__(latent_shape, cond_width, config.patch_size)
-        self.config = config
-        width, depth, heads, head_width, head_depth, head_heads = config.shape
-        if config.has_time_in_head and cond_width != width:
+        shape = config.shape
+        super().__init__(config, latent_shape, cond_width, shape.trunk)
+        if config.has_time_in_head and cond_width != self.width:
             raise UserError(
-                f"condition width: {cond_width} differs from the trunk's width {width}, and the time embedding is "
+                f"condition width: {cond_width} differs from the trunk's width {self.width}, and the time embedding is "
                 "added to both; make them equal or set has_time_in_head: false"
             )
-        self.warn_if_narrow("head_width", head_width)
-        channels, patch_size = latent_shape[0], config.patch_size
-        self.trunk_embed = PatchEmbed(channels, width, patch_size)
-        self.register_buffer("position", position_buffer(config, width, self.grid))
-        self.trunk_rope = rope_module(config, width // heads, self.grid)
-        self.trunk_blocks = stack(config, width, depth, heads, cond_width)
-        self.to_head = nn.Identity() if width == head_width else nn.Linear(width, head_width)
-        self.head_embed = PatchEmbed(channels, head_width, patch_size)
-        self.head_rope = rope_module(config, head_width // head_heads, self.grid)
-        self.head_blocks = stack(config, head_width, head_depth, head_heads, head_width)
-        self.final = FinalLayer(config.norm, head_width, head_width, self.token_width)
+        self.warn_if_narrow("head_width", shape.head_width)
+        if self.early is not None:
+            self.warn_if_narrow("width", self.width)
+        self.to_head = nn.Identity() if shape.width == shape.head_width else nn.Linear(shape.width, shape.head_width)
+        self.head_embed = PatchEmbed(latent_shape[0], shape.head_width, config.patch_size)
+        self.head_rope = rope_module(config, shape.head_width // shape.head_heads, self.grid)
+        self.head_blocks = stack(config, shape.head, cond_width=shape.head_width)
+        self.final = FinalLayer(config.norm, shape.head_width, shape.head_width, self.token_width)
         self.initialise()
+
+    @classmethod
+    def variants(cls) -> list[tuple[str, str]]:
+        """Every size with its exact number of parameters: what `raekit list backbones` prints."""
+        return [(size, describe(cls, size)) for size in DIT_DH]
 
     def initialise(self) -> None:
         """Initial weights and tables: PyTorch's default for linear layers, as published for this model."""
         self.set_initial_values(is_xavier=False)
 
-    def forward(self, z_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        """Prediction ``[B, C, h, w]`` for ``z_t`` ``[B, C, h, w]`` at ``t`` ``[B]``.
-
-        Raises:
-            UserError: the latent or the condition is not of the shape this model was built for.
-        """
-        self.check_latent(z_t)
-        return self.head(z_t, self.trunk(z_t, t, cond))
-
-    def trunk(self, z_t: Tensor, t: Tensor, cond: Cond) -> Tensor:
-        """What each token of the head is to be modulated by, ``[B, N, width]``."""
-        time = self.time_embed(t)
-        modulation = F.silu(self._extra_silu(self.condition(time, cond)))
-        s = self.trunk_embed(z_t)
-        if self.position is not None:
-            s = s + self.position
-        rope = self.trunk_rope() if self.trunk_rope is not None else None
-        for block in self.trunk_blocks:
-            s = block(s, modulation, rope)
-        if self.config.has_time_in_head:
-            s = s + time[:, None]
-        return self._extra_silu(s)
+    def predict(self, z_t: Tensor, trunk: Trunk) -> Tensor:
+        """Prediction ``[B, C, h, w]`` by the head, which the trunk's tokens modulate."""
+        s = trunk.tokens + trunk.time[:, None] if self.config.has_time_in_head else trunk.tokens
+        return self.head(z_t, self.silu_first(s))
 
     def head(self, z_t: Tensor, s: Tensor) -> Tensor:
-        """Prediction ``[B, C, h, w]`` from the noised latent and the trunk's output ``s`` ``[B, N, width]``."""
+        """Prediction ``[B, C, h, w]`` of the noised latent, each token modulated by its ``s`` ``[B, N, D]``."""
         modulation = F.silu(self.to_head(s))
         rope = self.head_rope() if self.head_rope is not None else None
         x = self.head_embed(z_t)
         for block in self.head_blocks:
             x = block(x, modulation, rope)
-        return unpatchify(self.final(x, modulation), self.grid, self.patch_size)
-
-    def _extra_silu(self, x: Tensor) -> Tensor:
-        return F.silu(x) if self.config.extra_silu else x
+        return self.to_latent(self.final(x, modulation))

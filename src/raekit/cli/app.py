@@ -1,13 +1,12 @@
 """``raekit VERB``: the table of verbs, and what becomes of mistakes.
 
-In: ``sys.argv``. Out: an exit code. 0 is success; 2 is a mistake the user can mend, told in one sentence (a
-:class:`~raekit.errors.UserError`, an unknown option, a full disk); 130 is Ctrl-C. Every other exception is a bug of
-ours and keeps its traceback.
+In: ``sys.argv``. Out: an exit code. 0 is success; 1 is work that is done but for inputs that could not be read, which
+are listed; 2 is a mistake the user can mend, told in one sentence (a :class:`~raekit.errors.UserError`, an unknown
+option, a full disk); 130 is Ctrl-C. Every other exception is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
@@ -16,6 +15,7 @@ import typer
 
 import raekit
 from raekit.cli import later
+from raekit.cli.bench import bench
 from raekit.cli.convert import convert
 from raekit.cli.doctor import doctor
 from raekit.cli.evaluate import evaluate
@@ -26,10 +26,11 @@ from raekit.cli.prepare import prepare
 from raekit.cli.reconstruct import reconstruct
 from raekit.cli.train import train
 from raekit.errors import UserError
+from raekit.files import DISK_FULL
 
 LOOK, MAKE, USE = "Look around", "Make a model", "Use a model"
 
-VERBS: tuple[tuple[str, Callable[..., Any], str], ...] = (
+VERBS: tuple[tuple[str, Callable[..., Any] | typer.Typer, str], ...] = (
     ("list", list_parts, LOOK),
     ("explain", explain, LOOK),
     ("doctor", doctor, LOOK),
@@ -40,13 +41,11 @@ VERBS: tuple[tuple[str, Callable[..., Any], str], ...] = (
     ("understand", later.understand, USE),
     ("evaluate", evaluate, USE),
     ("convert", convert, MAKE),
-    ("bench", later.bench, LOOK),
+    ("bench", bench, LOOK),
     ("study", later.study, LOOK),
     ("serve", later.serve, USE),
 )
-"""Each verb, the function behind it, and the heading it stands under in ``raekit --help``."""
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Each verb, the function (or the words) behind it, and the heading it stands under in ``raekit --help``."""
 
 app = typer.Typer(
     name="raekit",
@@ -73,7 +72,10 @@ def _options(
 
 
 for _name, _function, _heading in VERBS:
-    app.command(_name, rich_help_panel=_heading, **later.settings(_function))(_function)
+    if isinstance(_function, typer.Typer):
+        app.add_typer(_function, name=_name, rich_help_panel=_heading)
+    else:
+        app.command(_name, rich_help_panel=_heading, **later.settings(_function))(_function)
 
 
 def main() -> None:

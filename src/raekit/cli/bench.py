@@ -32,7 +32,7 @@ def stage1(
 ) -> None:
     """Images/s of stage 1; shares of encoder, decoder, perceptual terms, discriminator, optimisers, loader."""
     from raekit.bench.stage1 import bench_stage1
-    from raekit.checkpoint import atomic_file
+    from raekit.files import atomic_file
     from raekit.training.recipe import load_recipe
 
     settings = [list(overrides or []), *([[*(overrides or []), *against]] if against else [])]

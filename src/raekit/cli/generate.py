@@ -7,12 +7,12 @@ Standard output is the list of files, one a line, the sheet last.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,7 @@ import typer
 
 import raekit
 from raekit.cli.options import options_of
-from raekit.errors import UserError
+from raekit.config import Config
 from raekit.samplers.settings import Sampling
 
 if TYPE_CHECKING:
@@ -32,50 +32,89 @@ if TYPE_CHECKING:
 SLUG_LENGTH = 48
 """Longest prompt part of a file name, characters; in any script that leaves room for the seed below 255 bytes."""
 
-SMALLEST_CELL = 128
-"""Pixels: smaller pictures are enlarged by a whole factor on the sheet (never in their own file)."""
+
+class Output(StrEnum):
+    """What is written of each picture."""
+
+    image = "image"
+    latent = "latent"
+    both = "both"
 
 
-@options_of(Sampling, guidance_scale="--guidance")
+class Drawing(Config):
+    """What else may be said of a call."""
+
+    negative: str | None = None
+    """What the pictures are moved away from, in place of the lack of a prompt."""
+    image: str | None = None
+    """A picture to start from: draws variations of it."""
+    strength: float | None = None
+    """How far variations leave --image: 1 forgets it, towards 0 it hardly changes (default: 0.6)."""
+
+
+class Loading(Config):
+    """Which model, and where it runs."""
+
+    device: str | None = None
+    """auto, cpu, cuda, cuda:1, ..."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub repository."""
+
+
+@options_of(Loading, default=False)
+@options_of(Drawing, default=False)
+@options_of(Sampling, guidance="--guidance-kind", guidance_scale="--guidance")
 def generate(
     prompts: Annotated[list[str], typer.Argument(help='What to draw, e.g. "a red apple"; each is drawn --num times.')],
     num: Annotated[int, typer.Option(help="Pictures per prompt.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of a prompt's first picture; the next have seed+1, seed+2, ...")] = 0,
     out: Annotated[Path, typer.Option(help="Directory for the pictures.")] = Path("out"),
+    output: Annotated[
+        Output, typer.Option(help="What to write of each: its picture, its latent as safetensors, or both.")
+    ] = Output.image,
     grid: Annotated[bool, typer.Option("--grid", help="Also write grid.png, one row per prompt.")] = False,
-    latent: Annotated[bool, typer.Option("--latent", help="Also write each latent as safetensors.")] = False,
     model: Annotated[
-        Path | None, typer.Option(help="A generator's directory.", show_default="bundled nano model")
+        str | None, typer.Option(help="A generator: directory or hub id.", show_default="bundled nano model")
     ] = None,
-    **sampling: Any,
+    **options: Any,
 ) -> None:
     """Draw pictures from prompts."""
     from PIL.Image import fromarray
 
-    from raekit.image_grid import image_grid, to_arrays
+    from raekit.files import make_writable
+    from raekit.image_grid import enlargement, image_grid, to_arrays
 
-    make_writable(out)
-    generator = raekit.load(model)
-    options = {name: value for name, value in sampling.items() if value is not None}
-    common = {**generator.sampling(**options).model_dump(), "model": generator.checksum, "version": raekit.__version__}
+    make_writable(out, "--out")
+    loading, drawing, sampling = (stated(options, kind) for kind in (Loading, Drawing, Sampling))
+    generator = raekit.load(model, **loading)
+    common = {**generator.sampling(**sampling).model_dump(mode="json"), **drawing}
+    common |= {"model": generator.checksum, "version": raekit.__version__}
     start = time.perf_counter()
     with progress() as report:
-        latents = generator.sample(prompts, num, seed, report, **options)
-    images = generator.decode(latents)
-    typer.echo(f"drew {len(images)} pictures in {time.perf_counter() - start:.1f} s", err=True)
+        latents = generator.sample(prompts, num, seed, report, **sampling, **drawing)
+    images = generator.decode(latents) if grid or output is not Output.latent else None
+    typer.echo(f"drew {len(latents)} pictures in {time.perf_counter() - start:.1f} s", err=True)
 
-    paths = [out / f"{slug}_seed{seed + index}.png" for slug in slugs(prompts) for index in range(num)]
-    settings = [{"prompt": prompt, "seed": seed + index, **common} for prompt in prompts for index in range(num)]
-    for path, array, made in zip(paths, to_arrays(images), settings, strict=True):
-        save_png(path, fromarray(array), made)
-    if latent:
-        paths += [save_latent(path, value, made) for path, value, made in zip(paths, latents, settings, strict=True)]
-    if grid:
+    names = [f"{slug}_seed{seed + index}" for slug in slugs(prompts) for index in range(num)]
+    made = [{"prompt": prompt, "seed": seed + index, **common} for prompt in prompts for index in range(num)]
+    paths = []
+    if images is not None and output is not Output.latent:
+        for name, array, settings in zip(names, to_arrays(images), made, strict=True):
+            paths.append(save_png(out / f"{name}.png", fromarray(array), settings))
+    if output is not Output.image:
+        for name, latent, settings in zip(names, latents, made, strict=True):
+            paths.append(save_latent(out / f"{name}.safetensors", latent, settings))
+    if grid and images is not None:
         captions = [prompt for prompt in prompts for _ in range(num)]
-        sheet = image_grid(images, num, captions, scale=max(1, SMALLEST_CELL // images.shape[-1]))
+        sheet = image_grid(images, num, captions, enlargement(images.shape[-1]))
         paths.append(save_png(out / "grid.png", sheet, {"prompts": prompts, "seed": seed, "num": num, **common}))
     for path in paths:
         typer.echo(path)
+
+
+def stated(options: Mapping[str, Any], settings: type[Config]) -> dict[str, Any]:
+    """Those of ``options`` that are fields of ``settings`` and were typed."""
+    return {name: options[name] for name in settings.model_fields if options[name] is not None}
 
 
 def slugs(prompts: Sequence[str]) -> list[str]:
@@ -90,47 +129,25 @@ def slugs(prompts: Sequence[str]) -> list[str]:
     return stems
 
 
-def make_writable(folder: Path) -> None:
-    """Make ``folder`` and try a file in it, so that a bad place is known before the work and not after it.
-
-    Raises:
-        UserError: it cannot be made or written to.
-    """
-    trial = folder / ".raekit"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise UserError(f"--out {str(folder)!r}: {error.strerror}; name a directory that can be written to") from None
-
-
 def save_png(path: Path, picture: Image, made: Mapping[str, Any]) -> Path:
     """Write a PNG whose text field ``raekit`` holds ``made`` as JSON, all or nothing; returns the path.
 
     Raises:
         UserError: the disk is full or the place is not writable.
     """
-    from PIL.PngImagePlugin import PngInfo
+    from raekit.files import write_atomically
+    from raekit.image_grid import encode_png
 
-    from raekit.checkpoint import atomic_file
-
-    info = PngInfo()
-    info.add_text("raekit", json.dumps(made))
-    encoded = io.BytesIO()
-    picture.save(encoded, format="PNG", pnginfo=info)
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(encoded.getvalue())
+    write_atomically(path, encode_png(picture, {"raekit": json.dumps(made)}))
     return path
 
 
-def save_latent(picture: Path, latent: Tensor, made: Mapping[str, Any]) -> Path:
-    """Write a latent ``[C, h, w]`` beside its picture, as ``latent`` in a safetensors file; returns the path."""
+def save_latent(path: Path, latent: Tensor, made: Mapping[str, Any]) -> Path:
+    """Write a latent ``[C, h, w]`` as ``latent`` in a safetensors file; returns the path."""
     from safetensors.torch import save_file
 
-    from raekit.checkpoint import atomic_file
+    from raekit.files import atomic_file
 
-    path = picture.with_suffix(".safetensors")
     with atomic_file(path) as temporary:
         save_file({"latent": latent.contiguous()}, temporary, metadata={"raekit": json.dumps(made)})
     return path

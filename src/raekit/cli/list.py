@@ -1,7 +1,8 @@
 """``raekit list``: every part a recipe can name, and the recipes at hand.
 
 In: a kind (``encoders``, ``samplers``, ``recipes`` ...) or nothing. Out: one line per name, the first line of its own
-documentation. The lines come from the registries, so a new part appears here without a change.
+documentation; of one kind also each part's variants, where it has a ``variants()`` (the sizes of a backbone and their
+parameter counts). All lines come from the registries, so a new part appears here without a change.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def list_parts(
         raise UserError(f"list: unknown kind {kind!r}; {nearest_hint(kind, [*registries, RECIPES])}")
     for name, registry in registries.items():
         if kind in (None, name):
-            print_rows(name, [(row, describe(registry, row)) for row in registry])
+            print_rows(name, [(row, describe(registry, row, has_variants=kind == name)) for row in registry])
     if kind in (None, RECIPES):
         print_rows(RECIPES, [(str(path), headline(path)) for path in find_recipes()])
 
@@ -44,13 +45,19 @@ def load_registries() -> dict[str, Registry]:
     return dict(sorted(REGISTRIES.items()))
 
 
-def describe(registry: Registry, name: str) -> str:
-    """The first line of a part's documentation, or the missing optional dependency that keeps it from loading."""
+def describe(registry: Registry, name: str, has_variants: bool = False) -> str:
+    """The first line of a part's documentation, or the missing optional dependency that keeps it from loading.
+
+    With ``has_variants`` a line follows for each variant of a part that knows some.
+    """
     try:
         part = registry[name]
     except ImportError as error:
         return f"(cannot be loaded here: {error})"
-    return (inspect.getdoc(part) or "").partition("\n")[0].replace("``", "`")
+    line = (inspect.getdoc(part) or "").partition("\n")[0].replace("``", "`")
+    variants = list(part.variants()) if has_variants and hasattr(part, "variants") else []
+    width = max((len(variant) for variant, _ in variants), default=0)
+    return "\n".join([line, *(f"  {variant:<{width}}  {text}" for variant, text in variants)])
 
 
 def find_recipes() -> list[Path]:

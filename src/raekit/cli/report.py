@@ -1,11 +1,12 @@
 """How verbs print: aligned rows of plain text that stay readable in a pipe, a log and a narrow terminal.
 
-In: titles and (label, value) rows. Out: text on standard output.
+In: titles and (label, value) rows. Out: text on standard output. Progress goes to standard error and leaves nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import typer
 
@@ -20,3 +21,15 @@ def print_rows(title: str, rows: Iterable[tuple[str, object]]) -> None:
         typer.echo(f"  {label:<{width}}  {first}".rstrip())
         for line in others:
             typer.echo(f"  {'':<{width}}  {line}".rstrip())
+
+
+@contextmanager
+def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, and the function that moves it to a number of finished things out of ``total``."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda num_done: bar.update(task, completed=num_done)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -21,14 +22,33 @@ class Cond:
     Attributes:
         vector: ``[B, Z]``, one vector a sample (class labels).
         tokens: ``[B, N, Z]``, one vector a latent token, raster order (LLM queries).
-        context: ``[B, L, Z]``, a sequence read in context (text tokens).
-        mask: ``[B, L]`` bool, true where ``context`` holds a token.
+        context: ``[B, L, Z]``, a sequence read in context (text tokens); conditions of different ``L`` can be joined.
+        mask: ``[B, L]`` bool, true where ``context`` holds a token; there whenever ``context`` is.
+
+    Raises:
+        ValueError: one of ``context`` and ``mask`` without the other.
     """
 
     vector: Tensor | None = None
     tokens: Tensor | None = None
     context: Tensor | None = None
     mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if (self.context is None) != (self.mask is None):
+            raise ValueError("Cond: context and mask belong together")
+
+    @property
+    def size(self) -> int:
+        """Number of samples ``B``.
+
+        Raises:
+            ValueError: every field is absent, so it is not known.
+        """
+        for value in (self.vector, self.tokens, self.context):
+            if value is not None:
+                return len(value)
+        raise ValueError("Cond: it says nothing, not even of how many samples")
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Cond:
         return Cond(**{f.name: None if (v := getattr(self, f.name)) is None else function(v) for f in fields(self)})
@@ -40,11 +60,19 @@ class Cond:
     def __getitem__(self, index: slice | Tensor) -> Cond:
         return self._map(lambda value: value[index])
 
+    def padded(self, length: int) -> Cond:
+        """This condition with a context of at least ``length`` words, those that are added masked out."""
+        if self.context is None or self.mask is None or self.context.shape[1] >= length:
+            return self
+        missing = length - self.context.shape[1]
+        return replace(self, context=F.pad(self.context, (0, 0, 0, missing)), mask=F.pad(self.mask, (0, missing)))
+
     def replace_where(self, drop: Tensor, null: Cond) -> Cond:
         """This condition with the rows where ``drop`` ``[B]`` (bool) is true taken from ``null``."""
+        base, null = _alike([self, null])
 
         def choose(name: str) -> Tensor | None:
-            kept, other = getattr(self, name), getattr(null, name)
+            kept, other = getattr(base, name), getattr(null, name)
             if kept is None:
                 return None
             return torch.where(drop.view(-1, *[1] * (kept.ndim - 1)), other.to(kept.dtype), kept)
@@ -54,12 +82,19 @@ class Cond:
     @staticmethod
     def cat(conds: Sequence[Cond]) -> Cond:
         """Several conditions as one batch (guidance runs cond and null together)."""
+        alike = _alike(conds)
 
         def join(name: str) -> Tensor | None:
-            values = [getattr(c, name) for c in conds]
+            values = [getattr(c, name) for c in alike]
             return None if values[0] is None else torch.cat([v.to(values[0].dtype) for v in values])
 
         return Cond(**{f.name: join(f.name) for f in fields(Cond)})
+
+
+def _alike(conds: Sequence[Cond]) -> list[Cond]:
+    """The conditions with contexts of one length, the longest one's."""
+    longest = max(0 if c.context is None else c.context.shape[1] for c in conds)
+    return [c.padded(longest) for c in conds]
 
 
 class Conditioner(nn.Module, ABC):
@@ -70,6 +105,11 @@ class Conditioner(nn.Module, ABC):
 
     dropout: float
     width: int
+
+    @property
+    @abstractmethod
+    def form(self) -> str:
+        """What it tells the backbone, in words: how many vectors of what width."""
 
     @abstractmethod
     def forward(self, prompts: Sequence[str] | Tensor) -> Cond:

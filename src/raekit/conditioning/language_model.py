@@ -1,4 +1,4 @@
-"""The language model a prompt is read with: any causal LM of transformers, found by name or directory.
+"""The language model a prompt is read with: any causal LM or text encoder of transformers, by name or directory.
 
 In: ``"smollm2-135m"``, a Hugging Face id, or a directory that ``save_pretrained`` wrote. Out: the model in evaluation
 mode and its tokenizer. Scale-RAE (section 3) reads prompts with Qwen2.5; the nano family reads them with
@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from raekit.checkpoint import atomic_directory
 from raekit.conditioning.gguf_llama import load_gguf_llama
 from raekit.errors import UserError
+from raekit.files import atomic_directory
 
 SMOLLM2_NAME = "smollm2-135m"
 """The name of the language model that needs no model hub (135 M parameters, hidden size 576, Apache-2.0)."""
@@ -41,7 +41,7 @@ FINGERPRINT_BYTES = 8
 def load_language_model(
     name_or_dir: str | Path, dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu"
 ) -> tuple[Any, Any]:
-    """A causal language model in evaluation mode and its tokenizer.
+    """A causal language model, or the encoder of a T5-like one, in evaluation mode, and its tokenizer.
 
     Args:
         name_or_dir: ``"smollm2-135m"``, a Hugging Face id, or a local directory in Hugging Face layout.
@@ -51,16 +51,24 @@ def load_language_model(
     Raises:
         UserError: the package, directory or model cannot be had; the sentence says what to install or fetch.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     source = _resolve(name_or_dir)
     try:
         with _quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(source)
-            model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+            model: Any = _loader(AutoConfig.from_pretrained(source)).from_pretrained(source, dtype=dtype)
     except (OSError, ValueError) as error:
         raise UserError(_unavailable(name_or_dir, error)) from error
     return model.eval().to(device), tokenizer
+
+
+def _loader(config: Any) -> Any:
+    """The class of transformers that loads a model of this config: causal where there is such a form."""
+    from transformers import AutoModelForCausalLM, AutoModelForTextEncoding
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return AutoModelForCausalLM if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else AutoModelForTextEncoding
 
 
 def language_model_width(name_or_dir: str | Path) -> int:

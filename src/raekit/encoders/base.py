@@ -13,10 +13,10 @@ use one encoder.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
 from pydantic import Field
@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from raekit import config
 from raekit.encoders import source
 from raekit.encoders.layer_sum import Layers, Merge, merge_layers, resolve_layers
+from raekit.encoders.shapes import Shape
 from raekit.errors import UserError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -76,9 +77,18 @@ class EncoderConfig(config.Config):
         """The published checkpoint that the settings name."""
         raise UserError("encoder.path: this encoder has no published checkpoint; give a directory")
 
+    @property
+    def shape(self) -> Shape:
+        """What the published checkpoint is made of, known without the hub."""
+        raise UserError("encoder.path: this encoder has no published checkpoint; give a directory")
+
 
 class RepresentationEncoder(nn.Module, ABC):
     """A frozen image encoder. Subclasses say which network it is and what enters its first block.
+
+    Args:
+        config: which checkpoint, and how images enter it.
+        backbone: a transformers model that is already built; the checkpoint's otherwise.
 
     Attributes:
         width: ``D``, channels of a token.
@@ -90,19 +100,23 @@ class RepresentationEncoder(nn.Module, ABC):
         revision: commit of the hub repository, if the weights came from there.
     """
 
+    Config: type[EncoderConfig]
     PIXEL_MEAN: ClassVar[tuple[float, float, float]] = IMAGENET_MEAN
     PIXEL_STD: ClassVar[tuple[float, float, float]] = IMAGENET_STD
     FINAL_NORM: ClassVar[str] = "layernorm"
     UNUSED_WEIGHTS: ClassVar[tuple[str, ...]] = ()
+    CHANGES: ClassVar[Mapping[str, Any]] = {}
+    """Settings of the network that are not the checkpoint's own."""
 
     image_mean: Tensor
     image_std: Tensor
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, *, backbone: Any | None = None) -> None:
         super().__init__()
         self.config = config
         self.source = source.resolve(config.path or config.hub_id)
-        backbone = self.load_backbone()
+        if backbone is None:
+            backbone = self.load_backbone()
         settings = backbone.config
         self.width: int = settings.hidden_size
         self.patch_size: int = settings.patch_size
@@ -130,9 +144,66 @@ class RepresentationEncoder(nn.Module, ABC):
             for block in self.blocks:
                 block.compile()
 
+    @classmethod
     @abstractmethod
+    def classes(cls, config: Any) -> tuple[Any, Any]:
+        """Which transformers classes hold the network's settings and the network."""
+
+    @classmethod
+    @abstractmethod
+    def published_settings(cls, config: Any) -> Any:
+        """The settings of the published network, made from ``config.shape``."""
+
     def load_backbone(self) -> Any:
         """The transformers model of ``self.source``."""
+        settings = self._stored_settings(self.config)
+        _, model_class = self.classes(self.config)
+        return source.load_model(model_class, self.source, settings, self.config.revision, self.UNUSED_WEIGHTS)
+
+    @classmethod
+    def outline(cls, config: EncoderConfig) -> Self:
+        """The encoder without weights, on the meta device: every size and count of it, and nothing is downloaded.
+
+        Raises:
+            UserError: ``config.path`` is set, and there is no network's config.
+        """
+        settings = cls._changed(cls.published_settings(config)) if config.path is None else cls._stored_settings(config)
+        _, model_class = cls.classes(config)
+        with torch.device("meta"):
+            # Nothing is computed with it.
+            return cls(config.model_copy(update={"precision": "auto", "compile": False}), backbone=model_class(settings))
+
+    @classmethod
+    def num_parameters(cls, config: EncoderConfig) -> int:
+        """Weights of the published network, exactly; its blocks are alike, so one is built and counted."""
+        settings = cls._changed(cls.published_settings(config))
+        settings.num_hidden_layers = 1
+        _, model_class = cls.classes(config)
+        with torch.device("meta"):
+            backbone = model_class(settings)
+        block = sum(p.numel() for p in _block_list(backbone, 1).parameters())
+        return sum(p.numel() for p in backbone.parameters()) + (config.shape.depth - 1) * block
+
+    @classmethod
+    def variants(cls) -> list[tuple[str, str]]:
+        """Each published size, what it is made of, and its exact number of weights."""
+        sizes = get_args(cls.Config.model_fields["size"].annotation) if "size" in cls.Config.model_fields else ()
+        configs = {size: cls.Config.model_validate({"size": size}) for size in sizes}
+        return [(size, f"{config.shape}: {cls.num_parameters(config):,} parameters") for size, config in configs.items()]
+
+    @classmethod
+    def _stored_settings(cls, config: EncoderConfig) -> Any:
+        """Those of the checkpoint."""
+        config_class, _ = cls.classes(config)
+        stored = source.load_config(config_class, source.resolve(config.path or config.hub_id), config.revision)
+        return cls._changed(stored)
+
+    @classmethod
+    def _changed(cls, settings: Any) -> Any:
+        # Set afterwards: transformers 5.17 drops a key that the stored config does not have.
+        for name, value in cls.CHANGES.items():
+            setattr(settings, name, value)
+        return settings
 
     @abstractmethod
     def embed(self, pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:

@@ -11,8 +11,15 @@ from typing import Any, Literal
 from torch import Tensor
 from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-from raekit.encoders import source
 from raekit.encoders.base import EncoderConfig, RepresentationEncoder
+from raekit.encoders.shapes import Shape
+
+SHAPES = {
+    "small": Shape(384, 12, 6, 1536, 14, 518),
+    "base": Shape(768, 12, 12, 3072, 14, 518),
+    "large": Shape(1024, 24, 16, 4096, 14, 518),
+    "giant": Shape(1536, 40, 24, 4096, 14, 518, is_gated=True),
+}
 
 
 class DINOv2(RepresentationEncoder):
@@ -36,14 +43,24 @@ class DINOv2(RepresentationEncoder):
             """Hub id of ``size``."""
             return f"facebook/dinov2-{'with-registers-' if self.has_registers else ''}{self.size}"
 
+        @property
+        def shape(self) -> Shape:
+            """Of ``size``."""
+            return SHAPES[self.size]
+
     config: Config
 
-    def load_backbone(self) -> Any:
-        """The transformer, with or without registers as the settings say."""
-        kinds = (Dinov2WithRegistersConfig, Dinov2WithRegistersModel), (Dinov2Config, Dinov2Model)
-        config_class, model_class = kinds[0] if self.config.has_registers else kinds[1]
-        settings = source.load_config(config_class, self.source, self.config.revision)
-        return source.load_model(model_class, self.source, settings, self.config.revision, self.UNUSED_WEIGHTS)
+    @classmethod
+    def classes(cls, config: Config) -> tuple[Any, Any]:
+        """With or without registers, as the settings say."""
+        with_registers = Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+        return with_registers if config.has_registers else (Dinov2Config, Dinov2Model)
+
+    @classmethod
+    def published_settings(cls, config: Config) -> Any:
+        """The MLP's width follows from that of the tokens."""
+        config_class, _ = cls.classes(config)
+        return config_class(**config.shape.settings, use_swiglu_ffn=config.shape.is_gated)
 
     def embed(self, pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Class token, registers and patches; the position table is interpolated to the input size."""

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from torch import Tensor
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-from raekit.encoders import source
 from raekit.encoders.base import EncoderConfig, RepresentationEncoder
+from raekit.encoders.shapes import Shape
 
 SIZES = {
     "small": "facebook/dinov3-vits16-pretrain-lvd1689m",
@@ -22,6 +22,14 @@ SIZES = {
     "large": "facebook/dinov3-vitl16-pretrain-lvd1689m",
     "huge_plus": "facebook/dinov3-vith16plus-pretrain-lvd1689m",
     "7b": "facebook/dinov3-vit7b16-pretrain-lvd1689m",
+}
+SHAPES = {
+    "small": Shape(384, 12, 6, 1536, 16, 224),
+    "small_plus": Shape(384, 12, 6, 1536, 16, 224, is_gated=True),
+    "base": Shape(768, 12, 12, 3072, 16, 224),
+    "large": Shape(1024, 24, 16, 4096, 16, 224),
+    "huge_plus": Shape(1280, 32, 20, 5120, 16, 224, is_gated=True),
+    "7b": Shape(4096, 40, 32, 8192, 16, 224, is_gated=True),
 }
 
 
@@ -44,12 +52,31 @@ class DINOv3(RepresentationEncoder):
             """Hub id of ``size``."""
             return SIZES[self.size]
 
+        @property
+        def shape(self) -> Shape:
+            """Of ``size``."""
+            return SHAPES[self.size]
+
     config: Config
 
-    def load_backbone(self) -> Any:
-        """The transformer."""
-        settings = source.load_config(DINOv3ViTConfig, self.source, self.config.revision)
-        return source.load_model(DINOv3ViTModel, self.source, settings, self.config.revision, self.UNUSED_WEIGHTS)
+    @classmethod
+    def classes(cls, config: Config) -> tuple[Any, Any]:
+        """One kind for all sizes."""
+        del config
+        return DINOv3ViTConfig, DINOv3ViTModel
+
+    @classmethod
+    def published_settings(cls, config: Config) -> Any:
+        """Keys have no bias; in the largest neither have queries and values."""
+        shape, has_bias = config.shape, config.size != "7b"
+        return DINOv3ViTConfig(
+            **shape.settings,
+            intermediate_size=shape.mlp_width,
+            use_gated_mlp=shape.is_gated,
+            num_register_tokens=4,
+            query_bias=has_bias,
+            value_bias=has_bias,
+        )
 
     def embed(self, pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Class token, registers and patches, and the rotations of the patches' positions."""

@@ -13,14 +13,21 @@ from pydantic import model_validator
 from torch import Tensor
 from transformers import ViTMAEConfig, ViTMAEModel
 
-from raekit.encoders import source
 from raekit.encoders.base import EncoderConfig, RepresentationEncoder
+from raekit.encoders.shapes import Shape
+
+SHAPES = {
+    "base": Shape(768, 12, 12, 3072, 16, 224),
+    "large": Shape(1024, 24, 16, 4096, 16, 224),
+    "huge": Shape(1280, 32, 16, 5120, 14, 224),
+}
 
 
 class MAE(RepresentationEncoder):
     """The encoder half of a masked autoencoder."""
 
     UNUSED_WEIGHTS = ("decoder", "mask_token")
+    CHANGES = {"mask_ratio": 0.0}
 
     class Config(EncoderConfig):
         """Which MAE, and how images enter it."""
@@ -44,12 +51,23 @@ class MAE(RepresentationEncoder):
             """Hub id of ``size``."""
             return f"facebook/vit-mae-{self.size}"
 
+        @property
+        def shape(self) -> Shape:
+            """Of ``size``."""
+            return SHAPES[self.size]
+
     config: Config
 
-    def load_backbone(self) -> Any:
-        """The encoder, with masking off."""
-        settings = source.load_config(ViTMAEConfig, self.source, self.config.revision, mask_ratio=0.0)
-        return source.load_model(ViTMAEModel, self.source, settings, self.config.revision, self.UNUSED_WEIGHTS)
+    @classmethod
+    def classes(cls, config: Config) -> tuple[Any, Any]:
+        """The encoder half, with masking off."""
+        del config
+        return ViTMAEConfig, ViTMAEModel
+
+    @classmethod
+    def published_settings(cls, config: Config) -> Any:
+        """All but the sizes is as transformers has it."""
+        return ViTMAEConfig(**config.shape.settings, intermediate_size=config.shape.mlp_width)
 
     def embed(self, pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Class token and all patches; the position table is interpolated to the input size."""

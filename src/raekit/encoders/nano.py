@@ -6,7 +6,9 @@ stored in the transformers layout.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, Self
 
 from raekit.encoders.base import EncoderConfig
 from raekit.encoders.siglip2 import SigLIP2
@@ -25,8 +27,22 @@ class NanoEncoder(SigLIP2):
         path: str | None = BUNDLED
         """Directory of the tower, relative to the package; a training run may name its own."""
 
-    def __init__(self, config: Config) -> None:
-        try:
-            super().__init__(config)
-        except UserError as error:
-            raise UserError(f"{error}; the nano encoder comes from `raekit train recipes/nano/encoder.yaml`") from None
+    def __init__(self, config: Config, *, backbone: Any | None = None) -> None:
+        with _named():
+            super().__init__(config, backbone=backbone)
+
+    @classmethod
+    def outline(cls, config: EncoderConfig) -> Self:
+        """As any encoder's; the sizes are those of the tower in ``config.path``."""
+        with _named():
+            return super().outline(config)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Errors that say where the weights come from."""
+    try:
+        yield
+    except UserError as error:
+        hint = "the nano encoder comes from `raekit train recipes/nano/encoder.yaml`"
+        raise error if hint in str(error) else UserError(f"{error}; {hint}") from None

@@ -15,6 +15,7 @@ from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from raekit.encoders import source
 from raekit.encoders.base import HALF, EncoderConfig, RepresentationEncoder
+from raekit.encoders.shapes import Shape
 
 CHECKPOINTS: source.Checkpoints = {
     "base": {r: f"google/siglip2-base-patch16-{r}" for r in (256, 224, 384, 512)},
@@ -31,6 +32,13 @@ CHECKPOINTS: source.Checkpoints = {
 """The first resolution of a size is that of the papers. So400m also exists at 384 px with patch 14, which does not
 divide 384: it is left out; its id as ``path`` and ``input_size: 378`` reach it."""
 
+SHAPES = {
+    "base": Shape(768, 12, 12, 3072, 16, 256),
+    "large": Shape(1024, 24, 16, 4096, 16, 256),
+    "so400m": Shape(1152, 27, 16, 4304, 14, 224),
+}
+"""Of each size at its first resolution; the towers of SigLIP are those of SigLIP-2."""
+
 
 class SigLIP2(RepresentationEncoder):
     """The vision tower of SigLIP or SigLIP-2."""
@@ -39,6 +47,7 @@ class SigLIP2(RepresentationEncoder):
     PIXEL_STD = HALF
     FINAL_NORM = "post_layernorm"
     UNUSED_WEIGHTS = ("head.", "vision_model.head.", "text_model.", "logit_scale", "logit_bias")
+    CHANGES = {"vision_use_head": False}
 
     class Config(EncoderConfig):
         """Which SigLIP tower, and how images enter it."""
@@ -55,18 +64,28 @@ class SigLIP2(RepresentationEncoder):
             """Hub id of ``size`` at ``resolution``."""
             return source.published(CHECKPOINTS, self.size, self.resolution)
 
+        @property
+        def shape(self) -> Shape:
+            """Of ``size``; the name of the checkpoint states its patch and resolution."""
+            patch_size, image_size = map(int, self.hub_id.rpartition("-patch")[2].split("-"))
+            return SHAPES[self.size.removeprefix("siglip1_")]._replace(patch_size=patch_size, image_size=image_size)
+
         @model_validator(mode="after")
         def _check_resolution(self) -> Self:
             if self.path is None:
                 source.published(CHECKPOINTS, self.size, self.resolution)
             return self
 
-    def load_backbone(self) -> Any:
-        """The tower without its pooling head."""
-        settings = source.load_config(SiglipVisionConfig, self.source, self.config.revision)
-        # Set afterwards: transformers 5.17 drops a key that the stored config does not have, and builds the head.
-        settings.vision_use_head = False
-        return source.load_model(SiglipVisionModel, self.source, settings, self.config.revision, self.UNUSED_WEIGHTS)
+    @classmethod
+    def classes(cls, config: EncoderConfig) -> tuple[Any, Any]:
+        """The tower, without its pooling head."""
+        del config
+        return SiglipVisionConfig, SiglipVisionModel
+
+    @classmethod
+    def published_settings(cls, config: EncoderConfig) -> Any:
+        """All but the sizes is as transformers has it."""
+        return SiglipVisionConfig(**config.shape.settings, intermediate_size=config.shape.mlp_width)
 
     def embed(self, pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Patches; the position table is interpolated when the input is not of the checkpoint's own size."""

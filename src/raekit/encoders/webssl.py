@@ -14,6 +14,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from raekit.encoders import source
 from raekit.encoders.base import EncoderConfig, RepresentationEncoder
+from raekit.encoders.shapes import Shape
 
 CHECKPOINTS: source.Checkpoints = {
     "300m": {224: "facebook/webssl-dino300m-full2b-224"},
@@ -27,6 +28,15 @@ CHECKPOINTS: source.Checkpoints = {
         518: "facebook/webssl-dino7b-full8b-518",
     },
 }
+SHAPES = {
+    "300m": Shape(1024, 24, 16, 2736, 14, 224, is_gated=True),
+    "1b": Shape(1536, 40, 24, 4096, 14, 224, is_gated=True),
+    "2b": Shape(2688, 24, 21, 7168, 14, 224, is_gated=True),
+    "3b": Shape(3072, 26, 24, 8192, 14, 224, is_gated=True),
+    "5b": Shape(3584, 32, 28, 9560, 14, 224, is_gated=True),
+    "7b": Shape(4096, 32, 32, 10928, 14, 224, is_gated=True),
+}
+"""Of each size at its first resolution (arXiv 2504.01017; every MLP is a SwiGLU)."""
 
 
 class WebSSL(RepresentationEncoder):
@@ -50,6 +60,12 @@ class WebSSL(RepresentationEncoder):
             """Hub id of ``size`` at ``resolution``."""
             return source.published(CHECKPOINTS, self.size, self.resolution)
 
+        @property
+        def shape(self) -> Shape:
+            """Of ``size``, with the position table of ``resolution``."""
+            shape = SHAPES[self.size]
+            return shape._replace(image_size=self.resolution or shape.image_size)
+
         @model_validator(mode="after")
         def _check_resolution(self) -> Self:
             if self.path is None:
@@ -58,10 +74,16 @@ class WebSSL(RepresentationEncoder):
 
     config: Config
 
-    def load_backbone(self) -> Any:
-        """The transformer."""
-        settings = source.load_config(Dinov2Config, self.source, self.config.revision)
-        return source.load_model(Dinov2Model, self.source, settings, self.config.revision, self.UNUSED_WEIGHTS)
+    @classmethod
+    def classes(cls, config: Config) -> tuple[Any, Any]:
+        """DINOv2 without registers."""
+        del config
+        return Dinov2Config, Dinov2Model
+
+    @classmethod
+    def published_settings(cls, config: Config) -> Any:
+        """The MLP's width follows from that of the tokens."""
+        return Dinov2Config(**config.shape.settings, use_swiglu_ffn=config.shape.is_gated)
 
     def embed(self, pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """Class token and patches; the position table is interpolated to the input size."""

@@ -45,14 +45,21 @@ class Attention(nn.Module):
         self.k_norm = _head_norm(qk_norm, width // heads)
         self.proj = nn.Linear(width, width, bias=bias)
 
-    def forward(self, x: Tensor, rope: Rope | None = None) -> Tensor:
-        """Attend over the ``N`` tokens of ``x`` ``[B, N, D]``; ``rope`` rotates queries and keys."""
+    def forward(self, x: Tensor, rope: Rope | None = None, mask: Tensor | None = None) -> Tensor:
+        """Attend over the ``N`` tokens of ``x`` ``[B, N, D]``.
+
+        Args:
+            x: tokens.
+            rope: rotates queries and keys.
+            mask: ``[B, N]`` bool, true for the tokens that are attended to; None for all.
+        """
         B, N, D = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
         q, k = self.q_norm(q), self.k_norm(k)
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
-        out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v)
+        seen = None if mask is None else mask[:, None, None]
+        out = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, attn_mask=seen)
         projected: Tensor = self.proj(out.transpose(1, 2).flatten(2))
         return projected
 

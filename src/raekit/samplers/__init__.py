@@ -14,6 +14,9 @@ SAMPLERS = Registry(
         "euler": "raekit.samplers.ode:euler",
         "heun": "raekit.samplers.ode:heun",
         "dopri5": "raekit.samplers.ode:dopri5",
+        "sde": "raekit.samplers.sde:sde",
+        "rae_published_sde": "raekit.samplers.sde:rae_published_sde",
+        "rae_published_sde_heun": "raekit.samplers.sde:rae_published_sde_heun",
         "scale_rae_published": "raekit.samplers.ode:scale_rae_published",
     },
 )

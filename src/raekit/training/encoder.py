@@ -23,13 +23,13 @@ from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from raekit import checkpoint
 from raekit.autoencoder.decoder import ViTDecoder
 from raekit.autoencoder.latent import add_noise, noise_sigma
 from raekit.config import Config
 from raekit.data.dataset import DataConfig, Dataset, build_dataset
 from raekit.data.loader import Batch, Loader
 from raekit.data.transforms import jitter, to_float
+from raekit.files import atomic_directory, atomic_file
 from raekit.image_grid import image_grid
 from raekit.losses.pixels import gradient_l1
 from raekit.metrics.reconstruction import psnr
@@ -134,10 +134,10 @@ class EncoderStage(Stage):
         The encoder is stored in bf16: it is frozen from here on, so everything later is trained on these very values.
         """
         path = directory / "encoder"
-        with checkpoint.atomic_directory(path) as temporary:
+        with atomic_directory(path) as temporary:
             copy.deepcopy(self.model).to(torch.bfloat16).save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
-        with checkpoint.atomic_file(directory / "detail_decoder.safetensors") as temporary:
+        with atomic_file(directory / "detail_decoder.safetensors") as temporary:
             save_file({k: v.contiguous() for k, v in self.decoder.state_dict().items()}, temporary)
         return path
 

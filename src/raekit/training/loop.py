@@ -22,6 +22,7 @@ from torch import nn
 
 from raekit import checkpoint, distributed
 from raekit.device import pick_device
+from raekit.encoders.ahead import encode_ahead
 from raekit.errors import UserError
 from raekit.training import STAGES
 from raekit.training.draws import Draws
@@ -80,9 +81,9 @@ class Trainer:
         with self._signals(), progress_bar() as progress:
             task = progress.add_task(self.recipe.stage, total=steps, completed=self.step, note="")
             meter = Meter()
-            batches = meter.waiting(self._batches())
+            micros = meter.waiting(self.ready(self._batches()))
             while self.step < steps and not self._stop.is_set():
-                meter.add(self.train_step(batches), self.recipe.train.batch_size)
+                meter.add(self.train_step(micros), self.recipe.train.batch_size)
                 self._bookkeeping(meter, progress, task)
                 progress.update(task, completed=self.step)
         if self.step < steps:
@@ -90,15 +91,22 @@ class Trainer:
             return None
         return self._finish()
 
-    def train_step(self, batches: Iterator[Any]) -> Terms:
+    def ready(self, batches: Iterator[Any]) -> Iterator[Micro]:
+        """Micro-batches ready for the players; with ``train.encode_ahead`` always one ahead of them."""
+        ahead = self.recipe.train.encode_ahead
+        if ahead is False or (ahead == "auto" and self.device.type != "cuda"):
+            return map(self._micro, batches)
+        return (micro for _, micro in encode_ahead(batches, self._micro, self.device))
+
+    def train_step(self, micros: Iterator[Micro]) -> Terms:
         """One turn of every player over ``batch_size`` samples; a non-finite turn changes nothing and is counted."""
         train = self.recipe.train
-        micros = [self._micro(next(batches)) for _ in range(train.batch_size // train.micro_batch)]
+        held = [next(micros) for _ in range(train.batch_size // train.micro_batch)]
         total: Terms = {}
         is_finite = True
         for seat in self.seats:
             if self.step >= seat.player.start_step:
-                is_finite &= self._turn(seat, micros, total)
+                is_finite &= self._turn(seat, held, total)
         self._judge(is_finite)
         self.step += 1
         return total

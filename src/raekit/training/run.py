@@ -27,6 +27,7 @@ from PIL import Image, ImageDraw
 from raekit import checkpoint, distributed
 from raekit.config import Config, dump_yaml
 from raekit.errors import UserError
+from raekit.files import atomic_file
 
 STAMPED_PACKAGES = ("raekit", "torch", "transformers", "numpy", "safetensors", "pydantic", "pillow")
 
@@ -93,13 +94,13 @@ class RunDirectory:
     def rewind(self, step: int) -> None:
         """Drop what was logged after ``step``: those steps will be taken again."""
         rows = [row for row in self.history() if row["step"] <= step]
-        with checkpoint.atomic_file(self._metrics) as temporary:
+        with atomic_file(self._metrics) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def save_image(self, name: str, image: Image.Image) -> Path:
         """Write a sheet to ``samples/<name>.png``."""
         path = self.path / "samples" / f"{name}.png"
-        with checkpoint.atomic_file(path) as temporary:
+        with atomic_file(path) as temporary:
             image.save(temporary, format="PNG")
         return path
 
@@ -107,7 +108,7 @@ class RunDirectory:
         """Redraw ``loss.png`` from the log."""
         rows = [(row["step"], row["loss"]) for row in self.history() if "loss" in row]
         if len(rows) > 1:
-            with checkpoint.atomic_file(self.path / "loss.png") as temporary:
+            with atomic_file(self.path / "loss.png") as temporary:
                 plot_curve(rows).save(temporary, format="PNG")
 
 

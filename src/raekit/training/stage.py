@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from PIL import Image
@@ -42,6 +42,8 @@ class TrainConfig(Config):
     """Arithmetic of matrix products; weights, optimiser and averages are fp32."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    encode_ahead: bool | Literal["auto"] = "auto"
+    """Run the frozen networks on the next batch while this one is learned from; ``auto``: on CUDA. Never a result."""
     log_every_steps: Steps = Field(10, gt=0)
     """Steps between lines of metrics.jsonl."""
     save_every_steps: Steps = Field(1000, gt=0)

@@ -149,6 +149,8 @@ class Stage2(Stage):
         conditioner = CONDITIONERS.build(config.condition, num_tokens=num_tokens)
         with torch.device("meta"):
             backbone = BACKBONES.build(config.backbone, latent_shape=latent_space.shape, cond_width=conditioner.width)
+        backbone.condition(torch.zeros(1, conditioner.width, device="meta"), conditioner.null(1).to("meta"))
+        check_guidance(config.sampling, conditioner.dropout > 0, backbone.early is not None)
         return [
             ("latent space", f"{latent_space.config.name}, checksum {latent_space.checksum[:12]}"),
             ("latent", f"{channels} x {height} x {width} = {latent_space.dim} numbers"),
@@ -188,8 +190,8 @@ class Stage2(Stage):
         conditioner = self.generator.conditioner
         if not isinstance(conditioner, PromptConditioner) or not conditioner.is_cacheable:
             raise UserError(
-                "cache: text features can only be cached when neither queries nor language model are trained; "
-                "set condition.are_queries_trained: false (is_llm_trained too), or cache: null"
+                "cache: text features can only be cached when neither queries nor language model are trained; set "
+                "condition.are_queries_trained: false and condition.is_llm_trained: false, or cache: null"
             )
         return CachedData(dataset, self.generator.latent_space, conditioner, folder)
 

@@ -32,6 +32,7 @@ GRIDS = Registry(
     {
         "linear": "raekit.transport.timesteps:linear_grid",
         "rae_published": "raekit.transport.timesteps:rae_published_grid",
+        "rae_published_sde": "raekit.transport.timesteps:rae_published_sde_grid",
         "scale_rae_published": "raekit.transport.timesteps:scale_rae_published_grid",
     },
 )

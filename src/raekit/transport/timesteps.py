@@ -27,6 +27,9 @@ BASE_DIM = 4096
 RAE_LARGEST_T = 0.999
 """RAE's training times and its sampling grid span [0, 0.999] and [0.001, 1] before the shift."""
 
+RAE_SDE_LAST_STEP = 0.04
+"""Length of the last step of RAE's stochastic sampler, and the end of its grid before the shift."""
+
 TimeLaw = Callable[[Tensor], Tensor]
 """Uniform draws ``[B]`` in [0, 1) to unshifted times ``[B]``; a row of the ``timesteps`` registry."""
 
@@ -83,7 +86,12 @@ def linear_grid(num_steps: int, factor: float = 1.0) -> Tensor:
 
     Returns:
         ``[num_steps + 1]`` float64, strictly decreasing.
+
+    Raises:
+        UserError: no steps.
     """
+    if num_steps < 1:
+        raise UserError(f"steps: {num_steps} makes no picture; give 1 or more")
     # a / (1 + (a - 1)) may round to the next number above 1
     return shift_times(torch.linspace(1, 0, num_steps + 1, dtype=torch.float64), factor).clamp(max=1)
 
@@ -111,6 +119,31 @@ def scale_rae_published_grid(num_steps: int, factor: float = 1.0) -> Tensor:
     _needs_points(num_steps, 3)
     indices = torch.arange(num_steps, dtype=torch.float64) * (999 / (num_steps - 1))
     return shift_times((indices.round() + 1) / 1000, factor).flip(0)
+
+
+def rae_published_sde_grid(num_steps: int, factor: float = 1.0) -> Tensor:
+    """The grid of RAE's stochastic sampler: ``num_steps`` points from 1 to ``shift(0.04)``.
+
+    The step from there to data is the sampler's own: see :func:`raekit.samplers.sde.rae_published_sde`.
+
+    Raises:
+        UserError: fewer than 2 points, which make no step.
+    """
+    _needs_points(num_steps, 2)
+    return shift_times(torch.linspace(1, RAE_SDE_LAST_STEP, num_steps, dtype=torch.float64), factor)
+
+
+def late_start(times: Tensor, strength: float, factor: float) -> Tensor:
+    """A grid for the last ``strength`` of the way: every time scaled by it before the shift, none left out.
+
+    Args:
+        times: a grid of this module, shifted by ``factor``.
+        strength: time before the shift to start at, in (0, 1]; 1 is the whole grid.
+        factor: the shift ``a`` of the grid.
+    """
+    if strength == 1:
+        return times
+    return shift_times(strength * shift_times(times, 1 / factor), factor)
 
 
 def _needs_points(num_steps: int, least: int) -> None:

@@ -1,0 +1,128 @@
+"""Files that are whole or absent, and what to say when the disk is full.
+
+In: a path and a block that writes. Out: the old content or the whole new content, never half of it: everything is
+written under a temporary name beside the target, flushed, and renamed in one step, so that a crash or a full disk
+leaves what was there before. Nothing here needs torch, so the command line and the data readers start fast.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from raekit.errors import UserError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""System error numbers that mean there is no room: the disk's, or the user's share of it."""
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary sibling file that becomes ``path`` when the block ends well.
+
+    Raises:
+        UserError: the disk is full or the place is not writable; nothing half-written is left.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(disk_sentence(path, error)) from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is either the old one or the whole new one, whatever happens in between."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def atomic_directory(directory: Path) -> Iterator[Path]:
+    """A temporary sibling that becomes ``directory`` when the block ends well, and vanishes when it does not.
+
+    Raises:
+        UserError: the disk is full or the place is not writable; an older ``directory`` is still there.
+    """
+    temporary: Path | None = None
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+        temporary.chmod(0o755)
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                _flush(path)
+        _replace(temporary, directory)
+    except (OSError, SafetensorError) as error:
+        raise UserError(disk_sentence(directory, error)) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_writable(folder: Path, option: str = "out") -> None:
+    """Make ``folder`` and try a file in it, so that a bad place is known before the work and not after it.
+
+    Args:
+        folder: made with its parents where it is not there.
+        option: what the user called it, for the sentence.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    trial = folder / f".raekit.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{option} {str(folder)!r}: {error.strerror}; name a directory that can be written to"
+        ) from None
+
+
+def disk_sentence(path: Path, error: Exception) -> str:
+    """Why writing ``path`` failed and what to do about it, in one sentence."""
+    full = getattr(error, "errno", None) in DISK_FULL or "No space left" in str(error)
+    if full:
+        return f"saving {str(path)!r}: the disk is full; free some space, nothing half-written was left"
+    return f"saving {str(path)!r}: {error}; check the path and its permissions, nothing half-written was left"
+
+
+def _flush(path: Path) -> None:
+    """Force the bytes to disk, so that the rename never names data that is not there yet."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace(temporary: Path, directory: Path) -> None:
+    """Rename into place; an existing directory is moved aside first and removed last."""
+    old = directory.with_name(f".{directory.name}.old")
+    if directory.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        directory.rename(old)
+    temporary.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
