@@ -53,7 +53,7 @@ $(VENV)/.core: $(VENV)/.venv pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.core
 	@echo "installing the test tools"
-	@$(PIP) -c constraints.txt --no-build-isolation -e ".[gguf,data,train,eval,dev]"
+	@$(PIP) -c constraints.txt --no-build-isolation -e ".[gguf,data,train,vae,dev]"
 	@touch $@
 
 clean:

@@ -316,3 +316,12 @@ def test_a_hub_id_is_fetched_and_loaded(tmp_path: Path, monkeypatch: pytest.Monk
 def test_offline_a_hub_id_says_what_to_do() -> None:
     with pytest.raises(UserError, match="hf download nobody/nothing --local-dir DIR.*give that directory"):
         raekit.load("nobody/nothing")
+
+
+def test_each_prompt_may_have_a_seed_of_its_own(generator: TextToImage) -> None:
+    prompts = ["a red circle", "a blue square", "a red circle"]
+    together = generator.sample(prompts, prompt_seeds=[7, 3, 5], steps=2)
+    alone = [generator.sample(prompt, seed=seed, steps=2) for prompt, seed in zip(prompts, (7, 3, 5), strict=True)]
+    torch.testing.assert_close(together, torch.cat(alone))
+    with pytest.raises(UserError, match="prompt_seeds: 1 for 3 prompts"):
+        generator.sample(prompts, prompt_seeds=[7])

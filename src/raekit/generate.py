@@ -66,6 +66,8 @@ class DrawingOptions(SamplingOptions, total=False):
     """A prompt, or one for each prompt, that classifier-free guidance moves away from in place of the null."""
     image: Any
     """A picture, or one for each prompt, to start from in place of noise: a path, a PIL image, an array or a tensor."""
+    prompt_seeds: Sequence[int]
+    """One seed a prompt, and one image, in place of ``num`` and ``seed``."""
     strength: float
     """How far a variation leaves ``image``, in (0, 1]; see :mod:`raekit.variations`."""
 
@@ -173,14 +175,16 @@ class ImageGenerator(ABC):
         if batch_size < 1:
             raise UserError(f"batch_size: {batch_size} images at once; give at least 1")
         given: dict[str, Any] = dict(options)
-        negative, image, strength = (given.pop(name, None) for name in ("negative", "image", "strength"))
+        negative, image, strength, own = (
+            given.pop(name, None) for name in ("negative", "image", "strength", "prompt_seeds")
+        )
         settings = self.sampling(**given)
         listed, seeds = self._listed(prompts), image_seeds(num, seed)
         start = variations.start_from(self.latent_space, image, strength, len(listed))
         conds, nulls = self._read(listed), self._read_negative(negative, len(listed), settings)
         weaker = self._weaker(settings)
         weak_conds = None if weaker is None else weaker._read(listed)
-        jobs = [(row, one) for row in range(len(listed)) for one in seeds]
+        jobs = _jobs(len(listed), seeds, own)
         time_shift, latents = self.transport.time_shift, []
         for first in range(0, len(jobs), batch_size):
             rows, own = zip(*jobs[first : first + batch_size], strict=True)
@@ -372,6 +376,15 @@ def build_generator(
     is_labelled = issubclass(CONDITIONERS[config.condition.name], LabelConditioner)
     kind: type[TextToImage | ClassToImage] = ClassToImage if is_labelled else TextToImage
     return kind(config, latent_space, device, precision)
+
+
+def _jobs(num_prompts: int, seeds: Sequence[int], prompt_seeds: Sequence[int] | None) -> list[tuple[int, int]]:
+    """Prompt and seed of each image, those of the first prompt first."""
+    if prompt_seeds is None:
+        return [(row, seed) for row in range(num_prompts) for seed in seeds]
+    if len(prompt_seeds) != num_prompts:
+        raise UserError(f"prompt_seeds: {len(prompt_seeds)} for {num_prompts} prompts; give one for each")
+    return list(enumerate(image_seeds(1, prompt_seeds)))
 
 
 def _counting(callback: Callback, first: int, num_images: int) -> Callback:

@@ -75,6 +75,11 @@ def test_letters_are_never_mirrored() -> None:
     assert all(np.array_equal(plain[p].image, mirrored[p].image) for p in range(8))
 
 
+def test_letters_are_never_cut_by_a_random_crop() -> None:
+    centred, cut = dataset(TEXT), dataset(TEXT, crop="random")
+    assert all(np.array_equal(centred[p].image, cut[p].image) for p in range(8))
+
+
 def test_half_of_other_pictures_are_mirrored(sprite_shard, tmp_path) -> None:
     lopsided = np.zeros((16, 16, 3), np.uint8)
     lopsided[:, :4] = 255
@@ -98,6 +103,24 @@ def test_nothing_readable_is_an_error_that_names_the_source(write_shard) -> None
     data = dataset({"name": "shards", "path": write_shard("a.tar", range(2), broken=(0, 1)), "domain": "mine"})
     with pytest.raises(UserError, match=f"'mine': {MAX_SKIPS} samples in a row"):
         data[0]
+
+
+def test_too_small_and_too_long_pictures_are_passed_over(tmp_path) -> None:
+    for name, size in (("a", (1, 1)), ("b", (7, 30)), ("c", (20, 401)), ("d", (8, 8)), ("e", (20, 400))):
+        Image.new("RGB", size, "blue").save(tmp_path / f"{name}.png")
+    data = dataset({"name": "folder", "path": tmp_path}, shuffle=False)
+    assert (data[0].key, data[0].num_skipped, data[4].key) == ("d.png", 3, "e.png")
+    assert data[0].skipped[0] == "a.png: 1 x 1 pixels, less than min_side 8"
+    assert "c.png: 20 x 401 pixels" in data[0].skipped[2]
+    assert dataset({"name": "folder", "path": tmp_path}, shuffle=False, min_side=1)[0].key == "a.png"
+
+
+def test_sources_of_one_name_are_told_apart(write_shard) -> None:
+    shard = {"name": "shards", "path": write_shard()}
+    data = dataset(shard, {**shard, "domain": "mine"}, shard, TEXT)
+    assert list(data.mixture.counts(0)) == ["shards", "mine", "shards_2", "rendered_text"]
+    with pytest.raises(UserError, match="domain 'mine' is given to 2 sources"):
+        dataset({**shard, "domain": "mine"}, {**TEXT, "domain": "mine"})
 
 
 def test_pictures_kept_in_memory_are_read_once(write_shard) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,31 @@ def test_sub_folders_are_classes_in_the_order_of_their_names(tmp_path) -> None:
     source = open_folder(tmp_path)
     assert source.classes == ["dog", "tabby_cat"]
     assert [(source[i].label, source[i].caption) for i in range(2)] == [(0, "dog"), (1, "tabby cat")]
+
+
+def test_links_are_followed_but_never_in_a_circle(tmp_path) -> None:
+    draw(tmp_path / "elsewhere" / "1.png")
+    root = tmp_path / "set"
+    draw(root / "dog" / "2.png")
+    (root / "cat").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (root / "dog" / "up").symlink_to(root, target_is_directory=True)
+    (tmp_path / "elsewhere" / "self").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (root / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    source = open_folder(root)
+    assert source.files == ["cat/1.png", "dog/2.png", "dog/gone.png"]
+    with pytest.raises(BadSample, match="No such file"):
+        source[2]
+
+
+def test_hidden_files_and_vector_drawings_are_left_out(tmp_path, caplog) -> None:
+    draw(tmp_path / "a.png")
+    draw(tmp_path / ".thumbnails" / "b.png")
+    (tmp_path / "._a.png").write_bytes(b"resource fork")
+    for name in ("c.svg", "d.SVG"):
+        (tmp_path / name).write_text("<svg/>")
+    with caplog.at_level(logging.WARNING):
+        assert open_folder(tmp_path).files == ["a.png"]
+    assert "2 vector drawings (SVG) are left out" in caplog.text
 
 
 def test_an_unreadable_picture_is_a_bad_sample(tmp_path) -> None:

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import io
 import logging
+import struct
+from collections import Counter
 from itertools import islice
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -104,17 +109,94 @@ def test_a_stop_gives_every_position_once(data, world: int) -> None:
 
 def test_samples_are_counted_by_domain(data) -> None:
     loader = Loader(data, 6)
-    take(loader, 5)
+    batches = take(loader, 5)
     assert loader.counts == {"shards": 20, "rendered_text": 10}
+    assert loader.counts == Counter(domain for batch in batches for domain in batch.domains)
 
 
-def test_skipped_samples_are_counted_and_logged(write_shard, caplog) -> None:
-    block = {"mixture": [{"name": "shards", "path": write_shard("b.tar", range(8), broken=(1, 5))}], "shuffle": False}
-    loader = Loader(build_dataset(DataConfig.model_validate({**block, "image_size": 8})), 4)
+@pytest.mark.parametrize("world", [1, 3])
+def test_counts_are_exact_after_a_resume_on_any_rank(data, world: int) -> None:
+    unbroken = Loader(data, 6)
+    take(unbroken, 7)
+    resumed = Loader(data, 6, rank=world - 1, world=world)
+    resumed.load_state_dict({"position": 24})
+    take(resumed, 3)
+    assert resumed.counts == unbroken.counts
+
+
+def broken_loader(write_shard, numbers: range, broken: tuple[int, ...], batch_size: int) -> Loader:
+    source = {"name": "shards", "path": write_shard("b.tar", numbers, broken=broken)}
+    block = {"mixture": [source], "shuffle": False, "image_size": 8}
+    return Loader(build_dataset(DataConfig.model_validate(block)), batch_size)
+
+
+def test_unusable_samples_are_counted_and_the_first_few_named(write_shard, caplog) -> None:
+    loader = broken_loader(write_shard, range(40), tuple(range(0, 40, 2)), 4)
+    with caplog.at_level(logging.WARNING):
+        batches = take(loader, 20)
+    assert loader.num_skipped == 40 == sum(batch.num_skipped for batch in batches)
+    assert batches[0].num_skipped == 2 and "b.tar:s000: is no" in batches[0].skipped[0]
+    assert [caplog.text.count(f"b.tar:s{number:03d}:") for number in (0, 2, 8, 10)] == [1, 1, 1, 0]
+    assert [record.args[0] for record in caplog.records] == [2, 4, 6, 12, 24]
+
+
+def test_the_same_unusable_sample_is_named_once(write_shard, caplog) -> None:
+    loader = broken_loader(write_shard, range(8), (1, 5), 4)
     with caplog.at_level(logging.WARNING):
         take(loader, 3)
     assert loader.num_skipped == 3
-    assert "3 so far" in caplog.text
+    assert caplog.text.count("b.tar:s001:") == 1
+
+
+def hostile_folder(folder: Path) -> dict[str, str]:
+    """A folder of odd pictures, and what is said of each that cannot be used."""
+    noise = np.random.default_rng(0).integers(0, 255, (16, 16, 3), np.uint8)
+    Image.fromarray(noise).convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 257).save(folder / "sixteen_bits.png")
+    Image.fromarray(noise).convert("P").save(folder / "palette.gif")
+    Image.new("LA", (16, 16), (9, 9)).save(folder / "transparent.png")
+    Image.new("RGB", (1, 1)).save(folder / "tiny.png")
+    Image.fromarray(np.full((16, 16), np.nan, np.float32)).save(folder / "unknown.tif")
+    whole = (folder / "cmyk.jpg").read_bytes()
+    (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "drawing.png").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (folder / "huge.bmp").write_bytes(huge_bitmap())
+    return {
+        "tiny.png": "1 x 1 pixels, less than min_side",
+        "unknown.tif": "holds NaN",
+        "half.jpg": "cannot be decoded",
+        "drawing.png": "is a vector drawing",
+        "huge.bmp": "20000 x 7000 = 140,000,000 pixels",
+    }
+
+
+def huge_bitmap() -> bytes:
+    """The first bytes of a bitmap of 140 million pixels."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, "BMP")
+    content = bytearray(buffer.getvalue())
+    content[18:26] = struct.pack("<ii", 20_000, 7_000)
+    return bytes(content)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_hostile_pictures_are_named_and_the_odd_ones_read(tmp_path, caplog) -> None:
+    bad = hostile_folder(tmp_path)
+    block = {"mixture": [{"name": "folder", "path": tmp_path}], "image_size": 16, "background": "blue"}
+    with caplog.at_level(logging.WARNING):
+        (batch,) = Loader(build_dataset(DataConfig.model_validate(block)), 9, stop=9)
+    assert set(batch.keys) == {"cmyk.jpg", "sixteen_bits.png", "palette.gif", "transparent.png"}
+    for name, sentence in bad.items():
+        assert any(name in line and sentence in line for line in caplog.text.splitlines()), name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_pinned_batches_hold_the_same(data) -> None:
+    plain, pinned = (take(Loader(data, 4, settings=Loader.Config(pin_memory=p)), 3) for p in (False, True))
+    assert all(batch.image.is_pinned() and batch.positions.is_pinned() for batch in pinned)
+    assert all(same(a, b) for a, b in zip(plain, pinned, strict=True))
+    assert torch.equal(pinned[0].to("cuda").image.cpu(), plain[0].image)
 
 
 def test_labels_are_given_where_every_sample_has_one(tmp_path) -> None:

@@ -47,6 +47,21 @@ def test_every_visit_is_the_next_sample_of_its_domain() -> None:
     assert visits == [1500, 650, 350]
 
 
+@pytest.mark.parametrize("weights", [(1,), (3, 1.3, 0.7)])
+def test_counts_before_a_position_are_those_counted_along_the_way(weights: tuple[float, ...]) -> None:
+    mixed = mixture(*((ENDLESS, weight) for weight in weights))
+    counted = dict.fromkeys(map(str, range(len(weights))), 0)
+    for position in range(2 * CYCLE + 300):
+        assert mixed.counts(position) == counted
+        counted[str(mixed.locate(position).domain)] += 1
+    assert sum(mixed.counts(12_345_678).values()) == 12_345_678
+
+
+def test_domains_of_one_name_are_counted_together() -> None:
+    mixed = Mixture([Domain("a", Numbers(5), 1), Domain("b", Numbers(5), 1), Domain("a", Numbers(5), 2)])
+    assert mixed.counts(40) == {"a": 30, "b": 10}
+
+
 def test_a_finite_source_is_gone_through_once_each_epoch() -> None:
     mixed = mixture((7, 1), (ENDLESS, 2))
     indices = [place.index for place in map(mixed.locate, range(90)) if place.domain == 0]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raekit.data.sample import ENDLESS, Sample, Source
+from raekit.data.sample import ENDLESS, Sample, Source, whole_number
 
 
 def test_a_sample_lists_its_captions_and_label() -> None:
@@ -25,3 +25,12 @@ def test_a_source_knows_whether_it_ends(length: int, is_endless: bool) -> None:
             return Sample(np.zeros((1, 1, 3), np.uint8), str(index))
 
     assert Counted().is_endless is is_endless
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(7, 7), ("7", 7), (b"7\n", 7), (7.0, 7), (7.5, None), (True, None), ("dog", None), ([1], None)],
+)
+def test_a_class_index_is_a_whole_number(value: object, number: int | None) -> None:
+    assert whole_number(value) == number
+    assert Sample(np.zeros((1, 1, 3), np.uint8), "", metadata={"label": value}).label == number

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,8 @@ def test_an_unreadable_picture_is_a_bad_sample_among_good_ones(write_shard) -> N
         ({".json": json.dumps({"text": "a dog"}).encode()}, "a dog", None),
         ({".json": json.dumps({"url": "u"}).encode(), ".txt": b"a fox"}, "a fox", None),
         ({".json": json.dumps({"caption": "a bee", "label": 2}).encode(), ".cls": b"5"}, "a bee", 2),
+        ({".json": json.dumps({"label": "cat"}).encode(), ".cls": b"5"}, "", 5),
+        ({".json": json.dumps({"captions": ["a", "b"], "label": "cat"}).encode()}, "a", None),
         ({}, "", None),
     ],
 )
@@ -125,11 +128,46 @@ def test_sidecars_of_other_webdatasets(tmp_path, sidecars, caption: str, label: 
     assert (source[0].caption, source[0].label) == (caption, label)
 
 
-def test_broken_metadata_is_a_bad_sample(tmp_path) -> None:
+@pytest.mark.parametrize("text", [b"{", b"[1]", b"\xff"])
+def test_broken_metadata_is_a_bad_sample(tmp_path, text: bytes) -> None:
     with TarWriter(tmp_path / "a.tar") as tar:
-        tar.add("x", {".png": png(1), ".json": b"{"})
+        tar.add("x", {".png": png(1), ".json": text})
     with pytest.raises(BadSample, match="broken metadata"):
         open_shards(tmp_path)[0]
+
+
+def test_a_pattern_names_the_shards(write_shard, tmp_path) -> None:
+    for number in range(3):
+        write_shard(f"web-{number:03d}.tar", range(2 * number, 2 * number + 2))
+    assert open_shards(tmp_path / "web-{001..002}.tar").keys == ["s002", "s003", "s004", "s005"]
+    assert len(open_shards(tmp_path / "web-*.tar")) == 6
+    with pytest.raises(UserError, match=r"web-003\.tar: no such file"):
+        open_shards(tmp_path / "web-{002..003}.tar")
+
+
+def test_keys_that_begin_anew_in_each_tar_are_told_apart(write_shard, tmp_path) -> None:
+    write_shard("a.tar", range(2))
+    write_shard("b.tar", range(2))
+    assert open_shards(tmp_path).keys == ["a/s000", "a/s001", "b/s000", "b/s001"]
+
+
+def test_fields_of_other_names(tmp_path) -> None:
+    record = {"caption": "short", "long": ["a long one", "a longer one"]}
+    with TarWriter(tmp_path / "a.tar") as tar:
+        tar.add("x", {".0.png": png(1), ".1.png": png(2), ".json": json.dumps(record).encode()})
+    (sample,) = Shards(Shards.Config(path=tmp_path, image="1.png", caption="long"))
+    assert sample.image[0, 0, 0] == 2
+    assert sample.captions == ["a long one", "a longer one"]
+
+
+def test_samples_without_a_picture_are_left_out_and_counted(tmp_path, caplog) -> None:
+    with TarWriter(tmp_path / "a.tar") as tar:
+        tar.add("x", {".png": png(1)})
+        for number in range(3):
+            tar.add(f"y{number}", {".svg": b"<svg/>", ".txt": b"a drawing"})
+    with caplog.at_level(logging.WARNING):
+        assert open_shards(tmp_path).keys == ["x"]
+    assert "3 of 4 samples hold no picture and are left out: 3 .svg (render the vector drawings first)" in caplog.text
 
 
 def test_a_folder_without_tars_is_refused(tmp_path) -> None:

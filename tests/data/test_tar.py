@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import tarfile
 
 import pytest
 
-from raekit.data.tar import TarWriter, index_tar, sha256_file, write_atomically
+from raekit.data import tar as tar_module
+from raekit.data.tar import TarWriter, index_tar
 from raekit.errors import UserError
+from raekit.files import sha256
 
 
 def write(path, samples: int = 3) -> None:
@@ -37,8 +40,8 @@ def test_other_programs_read_it(tmp_path) -> None:
 def test_the_same_samples_give_the_same_bytes(tmp_path) -> None:
     write(tmp_path / "a.tar")
     write(tmp_path / "b.tar")
-    assert sha256_file(tmp_path / "a.tar") == sha256_file(tmp_path / "b.tar")
-    assert sha256_file(tmp_path / "a.tar") == hashlib.sha256((tmp_path / "a.tar").read_bytes()).hexdigest()
+    assert sha256(tmp_path / "a.tar") == sha256(tmp_path / "b.tar")
+    assert sha256(tmp_path / "a.tar") == hashlib.sha256((tmp_path / "a.tar").read_bytes()).hexdigest()
 
 
 def test_a_tar_with_folders_and_dotted_suffixes(tmp_path) -> None:
@@ -84,6 +87,41 @@ def test_what_is_no_tar_is_refused(tmp_path) -> None:
         index_tar(tmp_path / "b.tar")
 
 
+def test_a_compressed_tar_is_told_from_a_broken_one(tmp_path) -> None:
+    write(tmp_path / "a.tar")
+    (tmp_path / "b.tar").write_bytes(gzip.compress((tmp_path / "a.tar").read_bytes()))
+    with pytest.raises(UserError, match="gunzip it"):
+        index_tar(tmp_path / "b.tar")
+
+
+def test_hidden_members_are_no_samples(tmp_path) -> None:
+    with TarWriter(tmp_path / "a.tar") as tar:
+        tar.add("one", {".png": b"1"})
+        tar.add("._one", {".png": b"2"})
+    assert index_tar(tmp_path / "a.tar").keys == ("one",)
+
+
+def test_a_broken_index_is_made_again(tmp_path) -> None:
+    write(tmp_path / "a.tar")
+    cache = tmp_path / "a.tar.index.json"
+    for content in ("{", "[]", '{"stamp": []}', '{"stamp": 1, "keys": 2}'):
+        cache.write_text(content)
+        assert index_tar(tmp_path / "a.tar").keys == ("k0", "k1", "k2")
+    assert json.loads(cache.read_text())["keys"] == ["k0", "k1", "k2"]
+
+
+def test_the_index_of_a_read_only_folder_is_kept_elsewhere(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tar_module, "INDEX_FOLDER", tmp_path / "cache")
+    monkeypatch.setattr(tar_module.os, "access", lambda path, mode: False)
+    path = tmp_path / "data" / "a.tar"
+    path.parent.mkdir()
+    write(path)
+    first = index_tar(path)
+    assert [file.name for file in path.parent.iterdir()] == ["a.tar"]
+    monkeypatch.setattr(tar_module, "_scan", lambda path: pytest.fail("scanned again"))
+    assert index_tar(path) == first
+
+
 def test_the_kept_index_is_used_until_the_tar_changes(tmp_path) -> None:
     path, cache = tmp_path / "a.tar", tmp_path / "a.tar.index.json"
     write(path)
@@ -94,10 +132,3 @@ def test_the_kept_index_is_used_until_the_tar_changes(tmp_path) -> None:
     assert index_tar(path).keys[0] == "renamed"
     write(path, samples=4)
     assert index_tar(path).keys == ("k0", "k1", "k2", "k3")
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path) -> None:
-    write_atomically(tmp_path / "f", b"old")
-    write_atomically(tmp_path / "f", b"new")
-    assert [path.name for path in tmp_path.iterdir()] == ["f"]
-    assert (tmp_path / "f").read_bytes() == b"new"

@@ -92,3 +92,9 @@ def test_jitter_zooms_in_for_a_positive_draw() -> None:
     closer = transforms.jitter(line, torch.tensor([[0.0, 0.0, 20.0]]), 0.5)
     assert closer[0, 0, 0, 8] == pytest.approx(0.5, abs=1e-5)
     assert closer[0, 0, 0, 0] > 0.1
+
+
+def test_truncation_goes_down_where_rounding_goes_to_the_nearest() -> None:
+    image = torch.tensor([-0.5, 0.0, 0.999 / 255, 1.6 / 255, 254.9 / 255, 1.0, 2.0])
+    assert transforms.to_uint8_truncated(image).tolist() == [0, 0, 0, 1, 254, 255, 255]
+    assert transforms.to_uint8(image).tolist() == [0, 0, 1, 2, 255, 255, 255]

@@ -13,6 +13,8 @@ DATASETS = Registry(
     {
         "shards": "raekit.data.shards:Shards",
         "folder": "raekit.data.folder:Folder",
+        "jsonl": "raekit.data.jsonl:Jsonl",
+        "huggingface": "raekit.data.huggingface:HuggingFace",
         "scenes": "raekit.data.scenes:Scenes",
         "rendered_text": "raekit.data.rendered_text:RenderedText",
     },

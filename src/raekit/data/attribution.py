@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from raekit.data.tar import write_atomically
+from raekit.files import write_atomically
 
 
 @dataclass(frozen=True)

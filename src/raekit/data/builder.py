@@ -19,8 +19,9 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from raekit.data.tar import TarWriter, index_tar, sha256_file, write_atomically
+from raekit.data.tar import TarWriter, index_tar
 from raekit.errors import UserError
+from raekit.files import sha256, write_atomically
 
 MANIFEST = "manifest.json"
 
@@ -164,7 +165,7 @@ def _finished_shards(folder: Path, wanted: Manifest) -> dict[str, ShardRecord]:
             f"out {folder}: holds {held.source} shards made with other settings ({changed or 'source'}); "
             "give an empty folder or delete this one"
         )
-    whole = [s for s in held.shards if (folder / s.file).is_file() and sha256_file(folder / s.file) == s.sha256]
+    whole = [s for s in held.shards if (folder / s.file).is_file() and sha256(folder / s.file) == s.sha256]
     return {shard.file: shard for shard in whole}
 
 
@@ -186,7 +187,7 @@ def _write_part(
                 text = json.dumps(metadata, ensure_ascii=False).encode()
                 tar.add(result.key, {result.suffix: result.image, ".json": text})
     index_tar(path)
-    return ShardRecord(part.file, part.split, sha256_file(path), tar.num_samples, dict(dropped))
+    return ShardRecord(part.file, part.split, sha256(path), tar.num_samples, dict(dropped))
 
 
 def _digests(path: Path) -> Iterator[str]:

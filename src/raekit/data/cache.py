@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from raekit.data.tar import sha256_file, write_atomically
 from raekit.errors import UserError
+from raekit.files import sha256, write_atomically
 
 
 class TensorCache:
@@ -61,7 +61,7 @@ class TensorCache:
         for chunk in range(self.num_chunks):
             name = _name(chunk)
             held = self._checksums.get(name)
-            if held is None or sha256_file(self.path / name) != held:
+            if held is None or sha256(self.path / name) != held:
                 start = chunk * self.rows_per_chunk
                 yield range(start, min(start + self.rows_per_chunk, self.num_rows))
 

@@ -8,6 +8,7 @@ neither on the batch it falls in nor on the rank that reads it.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from raekit.data.captions import with_article
 from raekit.data.mixture import Domain, Mixture
 from raekit.data.palette import PALETTE
 from raekit.data.sample import ENDLESS, BadSample, Pixels, Sample, Source, SourceConfig
-from raekit.data.transforms import Crop, compose, mirror, to_chw, to_square
+from raekit.data.transforms import CHANCE_CROPS, Crop, compose, mirror, to_chw, to_square
+from raekit.data.wrapped import Checked, InMemory
 from raekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ else:
     SourceChoice = component(DATASETS)
 
 MAX_SKIPS = 100
-"""Unreadable samples in a row after which a source is given up."""
+"""Unusable samples in a row after which a source is given up."""
 
 ITEM_STREAM = 2
 """Keeps the chance of items apart from that of orders and of sources made on the fly, which use the same seed."""
@@ -48,7 +50,7 @@ class Item:
         key: the sample's name within its domain.
         domain: the source's name.
         label: class index, or -1 where there is none.
-        num_skipped: unreadable samples passed over to get here.
+        skipped: why each sample was passed over that could not be used on the way here.
     """
 
     image: Pixels
@@ -56,7 +58,12 @@ class Item:
     key: str
     domain: str
     label: int
-    num_skipped: int
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def num_skipped(self) -> int:
+        """Unusable samples passed over to get here."""
+        return len(self.skipped)
 
 
 class DataConfig(config.Config):
@@ -67,13 +74,16 @@ class DataConfig(config.Config):
     image_size: int = Field(256, ge=8)
     """Height and width of the pictures in pixels."""
     crop: Crop = "centre"
-    """How a picture becomes square: "centre" (ADM), "random" (ADM), or "stretch"."""
+    """How a picture becomes square: "centre" (ADM), "random" (ADM), "zoomed" (RAE's decoders: a square of two thirds of
+    the short side, anywhere), or "stretch". Letters and scenes are never cut into."""
     mirror: bool = False
     """Flip half the pictures left to right, but never letters or scenes whose caption says left and right."""
     background: str = "white"
     """Behind pictures with transparency: the name of a colour, or "random", which the caption then states."""
     captions: Literal["canonical", "short", "any"] = "canonical"
     """Always the canonical caption; that or the shortest one, evenly; or any of a sample's captions."""
+    min_side: int = Field(8, ge=1)
+    """Pictures whose shorter side has fewer pixels are passed over like unreadable ones."""
     shuffle: bool = True
     """A new random order each epoch; false keeps each source's own order, for evaluation."""
     in_memory: bool = False
@@ -100,11 +110,12 @@ class Dataset:
     def __init__(self, settings: DataConfig, seed: int = 0) -> None:
         self.config = settings
         domains = []
-        for source_config in settings.mixture:
+        for name, source_config in zip(domain_names(settings.mixture), settings.mixture, strict=True):
             source: Source = DATASETS.build(source_config)
-            if settings.in_memory and not source.is_endless:
-                source = InMemory(source)
-            domains.append(Domain(source_config.domain or source_config.name, source, source_config.weight))
+            if not source.is_endless:
+                source = Checked(source, settings.min_side)
+                source = InMemory(source) if settings.in_memory else source
+            domains.append(Domain(name, source, source_config.weight))
         self._use(domains, seed)
 
     def _use(self, domains: list[Domain], seed: int) -> None:
@@ -124,12 +135,14 @@ class Dataset:
     def __getitem__(self, position: int) -> Item:
         place = self.mixture.locate(position)
         domain = self.mixture.domains[place.domain]
-        sample, num_skipped = read_readable(domain, place.index)
+        sample, skipped = read_readable(domain, place.index)
         generator = np.random.default_rng([ITEM_STREAM, self.seed, position])
-        image, ground = self._picture(sample, domain.source.is_mirrorable, generator)
+        source, crop = domain.source, self.config.crop
+        crop = "centre" if crop in CHANCE_CROPS and not source.is_croppable else crop
+        image, ground = self._picture(sample, crop, self.config.mirror and source.is_mirrorable, generator)
         caption = self._caption(sample, ground, generator)
         label = -1 if sample.label is None else sample.label
-        return Item(image, caption, sample.key, domain.name, label, num_skipped)
+        return Item(image, caption, sample.key, domain.name, label, skipped)
 
     def caption(self, position: int) -> str:
         """The caption at a position, as its item has it."""
@@ -148,10 +161,10 @@ class Dataset:
 
     def picture_of(self, sample: Sample) -> Pixels:
         """``[3, size, size]`` of a sample, where nothing about its picture is random."""
-        return self._picture(sample, False, np.random.default_rng(0))[0]
+        return self._picture(sample, self.config.crop, False, np.random.default_rng(0))[0]
 
     def _picture(
-        self, sample: Sample, is_mirrorable: bool, generator: np.random.Generator
+        self, sample: Sample, crop: Crop, is_mirrorable: bool, generator: np.random.Generator
     ) -> tuple[Pixels, str | None]:
         """``[3, size, size]``, and the name of the background where it was chosen at random."""
         cfg, ground = self.config, None
@@ -159,8 +172,8 @@ class Dataset:
         if image.shape[2] == 4:
             ground = str(generator.choice(list(PALETTE))) if cfg.background == "random" else None
             image = compose(image, PALETTE[ground or cfg.background])
-        image = to_square(image, cfg.image_size, cfg.crop, generator)
-        if cfg.mirror and is_mirrorable and generator.random() < 0.5:
+        image = to_square(image, cfg.image_size, crop, generator)
+        if is_mirrorable and generator.random() < 0.5:
             image = mirror(image)
         return to_chw(image), ground
 
@@ -170,35 +183,38 @@ class Dataset:
         return choices[number] if ground is None else f"{choices[number]} on {with_article(ground)} background"
 
 
-class InMemory(Source):
-    """A finite source whose decoded samples stay in memory once they were read."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._held: dict[int, Sample] = {}
-        self.is_mirrorable = source.is_mirrorable
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> Sample:
-        if index not in self._held:
-            self._held[index] = self._source[index]
-        return self._held[index]
-
-
-def read_readable(domain: Domain, index: int) -> tuple[Sample, int]:
-    """The sample at ``index``, or the next one that can be read, and how many were passed over.
+def domain_names(mixture: Sequence[SourceConfig]) -> list[str]:
+    """What logs and batches call each source: its ``domain``, else its name, numbered where that would be ambiguous.
 
     Raises:
-        UserError: too many in a row cannot be read.
+        UserError: two sources are given the same ``domain``.
     """
-    for skipped in range(MAX_SKIPS):
+    given = Counter(source.domain for source in mixture if source.domain)
+    if twice := [name for name, count in given.items() if count > 1]:
+        raise UserError(f"mixture: domain {twice[0]!r} is given to {given[twice[0]]} sources; name them apart")
+    names: list[str] = []
+    for source in mixture:
+        name, number = source.domain or source.name, 1
+        while not source.domain and (name in names or name in given):
+            number += 1
+            name = f"{source.name}_{number}"
+        names.append(name)
+    return names
+
+
+def read_readable(domain: Domain, index: int) -> tuple[Sample, tuple[str, ...]]:
+    """The sample at ``index``, or the next one that can be used, and why each was passed over.
+
+    Raises:
+        UserError: too many in a row cannot be used.
+    """
+    reasons: list[str] = []
+    while len(reasons) < MAX_SKIPS:
         try:
-            return domain.source[(index + skipped) % len(domain.source)], skipped
+            return domain.source[(index + len(reasons)) % len(domain.source)], tuple(reasons)
         except BadSample as error:
-            last = error
-    raise UserError(f"source {domain.name!r}: {MAX_SKIPS} samples in a row cannot be read, the last: {last}")
+            reasons.append(str(error))
+    raise UserError(f"source {domain.name!r}: {MAX_SKIPS} samples in a row cannot be read, the last: {reasons[-1]}")
 
 
 def build_dataset(settings: DataConfig, seed: int = 0) -> Dataset:

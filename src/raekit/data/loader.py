@@ -11,7 +11,7 @@ in order whatever the threads do.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -29,6 +29,9 @@ __all__ = ["Batch", "DataConfig", "Loader", "build_dataset", "collate"]
 
 _log = logging.getLogger(__name__)
 
+NAMED_SKIPS = 5
+"""Unusable samples that the log names one by one; after that it only counts them."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -41,7 +44,7 @@ class Batch:
         keys: ``B`` names, each unique within its domain.
         domains: ``B`` names of sources.
         labels: int64 ``[B]`` class indices, or none where a sample has no class.
-        num_skipped: unreadable samples that were replaced in this batch.
+        skipped: why each sample that was replaced in this batch could not be used.
     """
 
     image: Tensor
@@ -50,7 +53,12 @@ class Batch:
     keys: list[str]
     domains: list[str]
     labels: Tensor | None
-    num_skipped: int = 0
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def num_skipped(self) -> int:
+        """Unusable samples that were replaced in this batch."""
+        return len(self.skipped)
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -60,6 +68,11 @@ class Batch:
         labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
         image, positions = self.image.to(device, non_blocking=True), self.positions.to(device, non_blocking=True)
         return replace(self, image=image, positions=positions, labels=labels)
+
+    def pinned(self) -> Batch:
+        """A copy with its tensors in page-locked memory, from which a GPU fetches while it computes."""
+        labels = None if self.labels is None else self.labels.pin_memory()
+        return replace(self, image=self.image.pin_memory(), positions=self.positions.pin_memory(), labels=labels)
 
 
 class Loader:
@@ -77,8 +90,7 @@ class Loader:
 
     Attributes:
         position: the next position that :func:`next` has not given yet.
-        counts: samples given by this rank, per domain.
-        num_skipped: unreadable samples replaced so far on this rank.
+        num_skipped: unusable samples replaced on this rank since it was made.
     """
 
     class Config(config.Config):
@@ -88,6 +100,8 @@ class Loader:
         """Reading threads; 0 reads in the calling thread."""
         prefetch: int = Field(4, ge=1)
         """Batches read ahead."""
+        pin_memory: bool = False
+        """Put batches in page-locked memory as they are read; for training on a CUDA device, and only there."""
 
     def __init__(
         self,
@@ -107,8 +121,13 @@ class Loader:
         self.rank, self.world = rank, world
         self.position, self.stop = start_position, stop
         self.settings = settings or Loader.Config()
-        self.counts: Counter[str] = Counter()
         self.num_skipped = 0
+        self._reported, self._named = 0, list[str]()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Samples of each domain before the position, over all ranks and from the first: exact after a resume."""
+        return self.dataset.mixture.counts(self.position)
 
     def state_dict(self) -> dict[str, int]:
         """Where to go on: the next position, exact in the middle of an epoch."""
@@ -122,7 +141,6 @@ class Loader:
         batches = self._read_ahead() if self.settings.threads else map(self._read, self._starts())
         for batch in batches:
             self.position = self._end(self.position)
-            self.counts.update(batch.domains)
             self._report(batch)
             yield batch
 
@@ -154,14 +172,20 @@ class Loader:
         """This rank's slice of the global batch that begins at ``start``."""
         size = self._end(start) - start
         mine = range(start + size * self.rank // self.world, start + size * (self.rank + 1) // self.world)
-        return collate([self.dataset[position] for position in mine], list(mine), self.dataset.config.image_size)
+        batch = collate([self.dataset[position] for position in mine], list(mine), self.dataset.config.image_size)
+        return batch.pinned() if self.settings.pin_memory else batch
 
     def _report(self, batch: Batch) -> None:
-        if batch.num_skipped:
-            self.num_skipped += batch.num_skipped
+        """Name the first few unusable samples; then say how many there are each time their number has doubled."""
+        self.num_skipped += batch.num_skipped
+        fresh = [reason for reason in dict.fromkeys(batch.skipped) if reason not in self._named]
+        fresh = fresh[: NAMED_SKIPS - len(self._named)]
+        if fresh or (batch.skipped and self.num_skipped >= 2 * self._reported):
+            self._named.extend(fresh)
+            self._reported = self.num_skipped
             _log.warning(
-                "%d unreadable samples replaced near position %d; %d so far",
-                batch.num_skipped, self.position, self.num_skipped,
+                "unusable samples replaced by the next ones, %d so far, at position %d%s",
+                self.num_skipped, self.position, "".join(f"\n  {reason}" for reason in fresh),
             )  # fmt: skip
 
 
@@ -176,5 +200,5 @@ def collate(items: list[Item], positions: list[int], size: int) -> Batch:
         keys=[item.key for item in items],
         domains=[item.domain for item in items],
         labels=torch.tensor(labels) if labels and min(labels) >= 0 else None,
-        num_skipped=sum(item.num_skipped for item in items),
+        skipped=tuple(reason for item in items for reason in item.skipped),
     )

@@ -1,8 +1,8 @@
 """Several sources interleaved by weight, as a pure function of (seed, position).
 
-In: sources with weights. Out: for every global position, which source and which of its samples. Nothing is drawn and
-nothing is counted along the way, so that position 10 million is found as fast as position 10, on any rank, and a run
-that is resumed sees exactly what it would have seen.
+In: sources with weights. Out: for every global position, which source and which of its samples, and how many samples of
+each source lie before it. Nothing is drawn and nothing is counted along the way, so that position 10 million is found
+as fast as position 10, on any rank, and a run that is resumed sees exactly what it would have seen.
 
 The sources take turns by a fixed cycle of :data:`CYCLE` positions, as evenly spread as the weights allow: any stretch
 of n positions holds a source's share of n to within about one sample, where drawing at random would stray by sqrt(n).
@@ -64,6 +64,8 @@ class Mixture:
         self._schedule = build_schedule([domain.weight for domain in domains])
         self._visits = np.zeros(len(self._schedule), np.int64)
         self._per_cycle = np.bincount(self._schedule, minlength=len(domains))
+        turns_taken = np.eye(len(domains), dtype=np.int64)[self._schedule].cumsum(axis=0)
+        self._taken = np.concatenate([np.zeros((1, len(domains)), np.int64), turns_taken])
         for number in range(len(domains)):
             turns = self._schedule == number
             self._visits[turns] = np.arange(turns.sum())
@@ -80,6 +82,15 @@ class Mixture:
             return Place(domain, visit % len(source))
         epoch, step = divmod(visit, len(source))
         return Place(domain, int(self._order(domain, epoch)[step]))
+
+    def counts(self, position: int) -> dict[str, int]:
+        """Samples of each domain at the positions ``[0, position)``, by name; over all processes of a run."""
+        cycles, turn = divmod(position, len(self._schedule))
+        counts: dict[str, int] = {}
+        for number, domain in enumerate(self.domains):
+            count = cycles * int(self._per_cycle[number]) + int(self._taken[turn, number])
+            counts[domain.name] = counts.get(domain.name, 0) + count
+        return counts
 
     @property
     def epoch_length(self) -> int | None:

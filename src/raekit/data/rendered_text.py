@@ -1,62 +1,69 @@
 """Words drawn as pictures, without end: the "rendered text" of Scale-RAE's data mix (section 2).
 
-In: (seed, index). Out: one to four words in one colour on another, with a caption that quotes them and the truth in the
-metadata, so that a text recogniser can score what a generator writes. Held out for testing: a tenth of the words, of
-the typefaces and of the colour pairs.
+In: (seed, index). Out: words in a line, a paragraph, on a poster, tilted or on a sign, over a plain, graded or
+picture-like ground, with a caption that quotes them and the truth in the metadata, so that a text recogniser can score
+what a generator writes or a decoder keeps. Letters always differ from what is behind them in brightness, and are never
+too small to be read: where words do not fit, fewer or shorter ones are drawn. Held out for testing: a tenth of the
+words, of the typefaces and of the colour pairs.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 from pydantic import Field
 
 from raekit.data.captions import with_article
+from raekit.data.fonts import find_fonts
 from raekit.data.palette import PALETTE, contrasting
 from raekit.data.sample import ENDLESS, Sample, Source, SourceConfig
+from raekit.data.text_drawing import Colours, draw
+from raekit.data.text_grounds import GROUNDS, MAX_COLOURS, Ground, companions
+from raekit.data.text_layouts import KINDS, Block, Kind, Layout, Page, plan
 from raekit.data.words import WORDS, is_held_out
 from raekit.errors import UserError
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 TEXT_STREAM = 4
 """Keeps the chance of words apart from that of other things made with the same seed."""
 
 LUMINANCE_GAP = 85.0
-"""Least difference of luminance, of 255, between letters and background: below it people cannot read the word."""
+"""Least difference of luminance, of 255, between letters and what is behind them: below it people cannot read them."""
 
-MARGIN = 0.06
-"""Free border, as a share of the side."""
+_FEWEST: dict[Kind, int] = {"line": 1, "paragraph": 3, "poster": 2, "tilted": 1, "sign": 1}
+_MOST: dict[Kind, int] = {"line": 2, "paragraph": 24, "poster": 7, "tilted": 2, "sign": 4}
+"""Words of each kind of layout, where ``max_words`` and the size allow."""
 
-_UNLETTERED = ("symbol", "dingbat", "d050000l", "emoji", "keyboard", "math", "icon", "awesome", "barcode", "braille")
-"""Parts of the names of fonts that claim the Latin letters and draw something else."""
+_AREA_OF_WORD = 4.3
+"""Square ems that a word of six letters takes with its space and line gap."""
 
-_SYSTEM_FOLDERS = {
-    "linux": ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts"),
-    "darwin": ("/System/Library/Fonts", "/Library/Fonts", "~/Library/Fonts"),
-    "win32": ("C:/Windows/Fonts",),
-}
+_TRIES = 12
+"""Times other words are tried before letters are drawn smaller than asked for, which only words from a file need."""
 
 
 class RenderedText(Source):
     """Pictures of words; see the module's docstring."""
 
     is_mirrorable = False
+    is_croppable = False
 
     class Config(SourceConfig):
-        """What is written, and how large the picture is."""
+        """What is written, how, and how large the picture is."""
 
         name: Literal["rendered_text"] = "rendered_text"
         size: int = Field(128, ge=32, le=2048)
         """Height and width in pixels."""
-        max_words: int = Field(2, ge=1, le=4)
-        """Most words in one picture."""
+        max_words: int | None = Field(None, ge=1, le=24)
+        """Most words in one picture; by default as many as the layout and legible letters allow."""
+        min_points: int | None = Field(None, ge=6)
+        """Size of the smallest letters, pixels per em; by default a sixteenth of the picture, but at least 14,
+        or a quarter of a tiny picture."""
+        layouts: tuple[Kind, ...] = Field(KINDS, min_length=1)
+        """Kinds of layout, drawn in equal shares."""
+        grounds: tuple[Ground, ...] = Field(GROUNDS, min_length=1)
+        """What the letters or the sign stand on, drawn in equal shares."""
         split: Literal["train", "test"] = "train"
         """"train" leaves the held-out words, typefaces and colour pairs out; "test" draws held-out words."""
         fonts: Path | Literal["system", "builtin"] = "system"
@@ -72,8 +79,14 @@ class RenderedText(Source):
         self.words = [word for word in _read_words(config.words) if is_held_out(word) == (config.split == "test")]
         if not self.words:
             raise UserError(f"words {config.words}: no word is left for split {config.split!r}; give a longer list")
-        self.fonts = _find_fonts(config.fonts, config.split)
+        self.fonts = find_fonts(config.fonts, config.split)
         """Paths of the typefaces; empty for the built-in one."""
+        self.min_points = config.min_points or max(min(14, config.size // 4), config.size // 16)
+        """Size of the smallest letters, pixels per em."""
+        most = config.max_words or max(1, int((0.88 * config.size / self.min_points) ** 2 / _AREA_OF_WORD))
+        self._most = {kind: min(_MOST[kind], most) for kind in config.layouts if _FEWEST[kind] <= most}
+        if not self._most:
+            raise UserError(f"max_words {most}: too few for layouts {', '.join(config.layouts)}; add line, or raise it")
 
     def __len__(self) -> int:
         return ENDLESS
@@ -81,74 +94,114 @@ class RenderedText(Source):
     def __getitem__(self, index: int) -> Sample:
         cfg = self.config
         generator = np.random.default_rng([TEXT_STREAM, cfg.seed, index])
-        lines = [str(w) for w in generator.choice(self.words, int(generator.integers(1, cfg.max_words + 1)), False)]
-        lines = [_cased(word, case) for word, case in zip(lines, generator.integers(0, 3, len(lines)), strict=True)]
-        if len(lines) > 1 and generator.random() < 0.3:
-            lines = [" ".join(lines[:2]), *lines[2:]]
-        ink, ground = self._colours(generator)
+        kind = list(self._most)[int(generator.integers(len(self._most)))]
         font = self.fonts[int(generator.integers(len(self.fonts)))] if self.fonts else None
-        image = draw_lines(lines, cfg.size, font, ink, ground, generator)
-        text = " ".join(lines)
-        return Sample(image, *_described(text, ink, ground, f"{index:09d}", font, cfg.split))
+        layout = self._plan(kind, Page(cfg.size, font, generator))
+        colours = self._colours(layout, generator)
+        image, boxes = draw(layout, colours, font, cfg.size, generator)
+        caption, alternatives = describe(layout, colours)
+        metadata = {
+            "alternatives": alternatives,
+            "text": " ".join(layout.lines),
+            "lines": layout.lines,
+            "layout": kind,
+            "boxes": [{"text": " ".join(b.lines), "box": box} for b, box in zip(layout.blocks, boxes, strict=True)],
+            "points": round(layout.points, 1),
+            "ink": colours.letters[0],
+            "ground": colours.under,
+            "grounds": list(colours.ground),
+            "font": Path(font).stem if font else "builtin",
+            "split": cfg.split,
+        }
+        return Sample(image, caption, f"{index:09d}", metadata)
 
-    def _colours(self, generator: np.random.Generator) -> tuple[str, str]:
-        """Letters and background, far enough apart in luminance."""
+    def _plan(self, kind: Kind, page: Page) -> Layout:
+        """Words in a layout: as many as were drawn, or fewer where that keeps them legible, or others."""
+        best: Layout | None = None
+        for _ in range(_TRIES):
+            words = self._draw_words(int(page.generator.integers(_FEWEST[kind], self._most[kind] + 1)), page.generator)
+            for count in range(len(words), _FEWEST[kind] - 1, -1):
+                layout = plan(kind, words[:count], page)
+                if layout.points >= self.min_points:
+                    return layout
+                best = layout if best is None or layout.points > best.points else best
+        assert best is not None
+        return best
+
+    def _draw_words(self, count: int, generator: np.random.Generator) -> list[str]:
+        """Words, all in small letters, Capitalised or CAPITALS, or each as it comes."""
+        chosen = generator.choice(len(self.words), count, replace=count > len(self.words))
+        case = int(generator.integers(0, 4))
+        cases = np.full(count, case) if case < 3 else generator.integers(0, 3, count)
+        return [_cased(self.words[int(number)], int(kind)) for number, kind in zip(chosen, cases, strict=True)]
+
+    def _colours(self, layout: Layout, generator: np.random.Generator) -> Colours:
+        """Letters and what is under them, far enough apart in luminance, in pairs that are not held out."""
         while True:
-            ground = str(generator.choice(list(PALETTE)))
-            ink = str(generator.choice(contrasting(ground, LUMINANCE_GAP)))
-            if self.config.split == "test" or not is_held_out(f"{ink} on {ground}"):
-                return ink, ground
+            under = str(generator.choice(list(PALETTE)))
+            inks = [name for name in contrasting(under, LUMINANCE_GAP) if self._is_allowed(name, under)]
+            if inks:
+                break
+        ink = str(generator.choice(inks))
+        kind = self.config.grounds[int(generator.integers(len(self.config.grounds)))]
+        if layout.panel is not None:
+            others = contrasting(under, LUMINANCE_GAP / 2)
+            ground = _some(others, MAX_COLOURS[kind], generator)
+            return Colours((ink,) * len(layout.blocks), under, kind, ground)
+        others = [name for name in companions(ink, under, LUMINANCE_GAP) if self._is_allowed(ink, name)]
+        ground = (under, *_some(others, MAX_COLOURS[kind] - 1, generator))
+        if layout.kind == "poster" and kind == "plain":
+            return Colours(tuple(str(generator.choice(inks)) for _ in layout.blocks), under, kind, ground)
+        return Colours((ink,) * len(layout.blocks), under, kind, ground)
+
+    def _is_allowed(self, ink: str, ground: str) -> bool:
+        return self.config.split == "test" or not is_held_out(f"{ink} on {ground}")
 
 
-def _described(
-    text: str, ink: str, ground: str, key: str, font: str | None, split: str
-) -> tuple[str, str, dict[str, Any]]:
-    """Caption, key and metadata of a picture of ``text``."""
+def describe(layout: Layout, colours: Colours) -> tuple[str, list[str]]:
+    """The caption of a picture, which quotes its words and names its colours, and other captions of it."""
+    text = " ".join(layout.lines)
     noun = "words" if " " in text else "word"
-    alternatives = [
-        f'a sign that says "{text}"',
-        f'"{text}" written in {ink}',
-        f'{with_article(ground)} background with the {noun} "{text}"',
-        f'"{text}"',
-    ]
-    metadata = {"alternatives": alternatives, "text": text, "ink": ink, "ground": ground, "split": split}
-    metadata["font"] = Path(font).stem if font else "builtin"
-    return f'the {noun} "{text}" in {ink} letters on {with_article(ground)} background', key, metadata
+    inks = _listed(list(dict.fromkeys(colours.letters)))
+    ground = _ground(colours)
+    subject = {
+        "line": f'the {noun} "{text}" in {inks} letters',
+        "tilted": f'the tilted {noun} "{text}" in {inks} letters',
+        "paragraph": f'a block of text that reads "{text}" in {inks} letters',
+        "poster": f"a poster with the words {_listed([_quoted(b) for b in layout.blocks])} in {inks} letters",
+        "sign": f'{with_article(colours.under)} sign that says "{text}" in {inks} letters',
+    }[layout.kind]
+    others = [f'a picture that says "{text}"', f'"{text}" written in {inks}', f'{ground} with the {noun} "{text}"']
+    return f"{subject} on {ground}", [*others, f'"{text}"']
 
 
-def draw_lines(
-    lines: list[str], size: int, font: str | None, ink: str, ground: str, generator: np.random.Generator
-) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """``[size, size, 3]`` with the lines as large as fits, times a random 0.7 to 1, somewhere inside the margins."""
-    room = size * (1 - 2 * MARGIN)
-    reference = _face(font, 64)
-    boxes = [reference.getbbox(line) for line in lines]
-    widest = max(box[2] - box[0] for box in boxes)
-    line_height = 1.15 * (max(box[3] for box in boxes) - min(box[1] for box in boxes))
-    largest = 64 * min(room / widest, room / (line_height * len(lines)), 1.2)
-    points = max(8, int(largest * generator.uniform(0.7, 1.0)))
-    face = _face(font, points)
-    boxes = [face.getbbox(line) for line in lines]
-    pitch = line_height * points / 64
-    width = max(box[2] - box[0] for box in boxes)
-    left = size * MARGIN + generator.random() * max(0.0, room - width)
-    top = size * MARGIN + generator.random() * max(0.0, room - pitch * len(lines))
-    picture = Image.new("RGB", (size, size), PALETTE[ground])
-    pen = ImageDraw.Draw(picture)
-    highest = min(box[1] for box in boxes)
-    for row, (line, box) in enumerate(zip(lines, boxes, strict=True)):
-        indent = (width - (box[2] - box[0])) / 2 - box[0]
-        pen.text((left + indent, top + row * pitch - highest), line, fill=PALETTE[ink], font=face)
-    return np.asarray(picture)
+def _quoted(block: Block) -> str:
+    return f'"{" ".join(block.lines)}"'
+
+
+def _ground(colours: Colours) -> str:
+    """What the letters or the sign stand on: "a red background"."""
+    if len(colours.ground) == 1:
+        return f"{with_article(colours.ground[0])} background"
+    if colours.kind == "gradient":
+        return f"a background that goes from {_listed(colours.ground, ' to ')}"
+    return f"a blurred picture in {_listed(colours.ground)}"
+
+
+def _listed(names: Sequence[str], last: str = " and ") -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return last.join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def _some(names: Sequence[str], most: int, generator: np.random.Generator) -> tuple[str, ...]:
+    """Different names, at most so many."""
+    if not names or most < 1:
+        return ()
+    return tuple(str(name) for name in generator.choice(list(names), min(most, len(names)), replace=False))
 
 
 def _cased(word: str, case: int) -> str:
     return (word, word.capitalize(), word.upper())[case]
-
-
-@lru_cache(maxsize=512)
-def _face(path: str | None, points: int) -> Font:
-    return ImageFont.load_default(points) if path is None else ImageFont.truetype(path, points)
 
 
 def _read_words(path: Path | None) -> list[str]:
@@ -159,31 +212,3 @@ def _read_words(path: Path | None) -> list[str]:
     except OSError as error:
         raise UserError(f"words {path}: cannot be read ({error}); give a text file of words, one a line") from None
     return [line.strip() for line in lines if line.strip()]
-
-
-def _find_fonts(choice: Path | str, split: str) -> list[str]:
-    """Font files that draw letters, sorted; a tenth of the typefaces is kept for testing where there are many."""
-    if choice == "builtin":
-        return []
-    folders = _SYSTEM_FOLDERS.get(sys.platform, ()) if choice == "system" else (str(choice),)
-    found = sorted(str(path) for folder in folders for path in _font_files(Path(os.path.expanduser(folder))))
-    usable = [path for path in found if _draws_letters(path)]
-    if not usable and choice != "system":
-        raise UserError(f"fonts {choice}: holds no .ttf or .otf file that draws letters; give another folder")
-    kept = [path for path in usable if not is_held_out(Path(path).stem.split("-")[0])]
-    return kept if split == "train" and kept else usable
-
-
-def _font_files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.suffix.lower() in (".ttf", ".otf")]
-
-
-def _draws_letters(path: str) -> bool:
-    """Whether the name promises letters, and two different letters really look different."""
-    if any(part in Path(path).name.lower() for part in _UNLETTERED):
-        return False
-    try:
-        face = ImageFont.truetype(path, 24)
-        return bytes(face.getmask("A")) != bytes(face.getmask("g")) and face.getbbox("Ag")[2] > 0
-    except OSError:
-        return False

@@ -48,8 +48,7 @@ class Sample:
     @property
     def label(self) -> int | None:
         """The class index, for sources that have classes."""
-        label = self.metadata.get("label")
-        return None if label is None else int(label)
+        return whole_number(self.metadata.get("label"))
 
 
 class BadSample(Exception):
@@ -64,17 +63,19 @@ class SourceConfig(config.Config):
     weight: float = Field(1.0, gt=0)
     """Share in a mixture, relative to the other weights."""
     domain: str = ""
-    """Name in logs and batches; by default the source's own name."""
+    """Name in logs and batches; by default the source's own name, numbered where several would share it."""
 
 
 class Source(ABC):
     """A map-style data set with deterministic content: ``source[index]`` is always the same sample.
 
     ``is_mirrorable`` says whether a picture may be flipped: not where it holds letters, or where left and right are
-    part of the caption.
+    part of the caption. ``is_croppable`` says whether its edges may be cut off at random: not where words or counted
+    things reach them.
     """
 
     is_mirrorable: bool = True
+    is_croppable: bool = True
 
     @abstractmethod
     def __len__(self) -> int:
@@ -92,3 +93,13 @@ class Source(ABC):
     def is_endless(self) -> bool:
         """Whether samples are made on the fly, so that no index ever has to be repeated."""
         return len(self) >= ENDLESS
+
+
+def whole_number(value: Any) -> int | None:
+    """``7``, ``"7"`` or ``7.0`` as 7; nothing for anything else."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    is_exact = not isinstance(value, float | bool) or (isinstance(value, float) and value == number)
+    return number if is_exact else None

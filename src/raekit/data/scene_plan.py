@@ -73,6 +73,23 @@ def plan_scene(task: Task, kinds: Sequence[str], split: str, generator: np.rando
     raise UserError(f"scenes split {split!r}: {len(kinds)} classes hold no such pair for {task}; use more sprites")
 
 
+def plan_of(task: Task, include: Sequence[dict[str, Any]], generator: np.random.Generator) -> ScenePlan:
+    """A scene of exactly ``include``, as GenEval's metadata states it; where its things stand is left to chance.
+
+    Raises:
+        UserError: no scene of this task shows that.
+    """
+    kinds = [wanted["class"] for wanted in include]
+    # In a relation, the thing that is spoken of first is listed last.
+    chosen = kinds[::-1] if task == "position" else kinds
+    colours = [wanted.get("color", "") for wanted in include]
+    for _ in range(MAX_ATTEMPTS if len(include) == _SIZES[task] else 0):
+        plan = _PLANNERS[task](chosen, colours, generator)
+        if plan.include == list(include):
+            return plan
+    raise UserError(f"scenes: no {task} scene shows {list(include)}; see GenEval's metadata for what one holds")
+
+
 def _combinations(task: Task, kinds: Sequence[str], colours: Sequence[str]) -> list[str]:
     """The names by which combinations are held out; single objects and counts have none and are always allowed."""
     if task in ("two_object", "position"):
@@ -145,3 +162,6 @@ _PLANNERS = {
     "position": _position,
     "color_attr": _coloured_pair,
 }
+
+_SIZES = {"single_object": 1, "two_object": 2, "counting": 1, "colors": 1, "position": 2, "color_attr": 2}
+"""Entries of ``include`` in each task."""

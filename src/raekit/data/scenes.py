@@ -7,6 +7,7 @@ of Scale-RAE (section 2), and a benchmark of composition whose answers are known
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +17,13 @@ from PIL import Image
 from pydantic import Field
 
 from raekit.data.palette import PALETTE, Colour
-from raekit.data.sample import ENDLESS, Pixels, Sample, Source, SourceConfig
+from raekit.data.sample import ENDLESS, BadSample, Pixels, Sample, Source, SourceConfig
 from raekit.data.scene_objects import GENEVAL_CLASSES, OBJECT_GROUPS
 from raekit.data.scene_plan import TASKS, PlannedObject, ScenePlan, Task, plan_scene
 from raekit.data.shards import Shards
 from raekit.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 Box = tuple[int, int, int, int]
 
@@ -36,6 +39,7 @@ class Scenes(Source):
     """
 
     is_mirrorable = False
+    is_croppable = False
 
     class Config(SourceConfig):
         """Which sprites, which tasks, and how large the picture is."""
@@ -76,14 +80,23 @@ class Scenes(Source):
         style = self._styles[int(generator.integers(len(self._styles)))]
         task = cfg.tasks[int(generator.integers(len(cfg.tasks)))]
         plan = plan_scene(task, self._kinds[style], cfg.split, generator)
-        canvas = draw_background(cfg.size, {thing.colour for thing in plan.objects}, generator)
+        canvas, truth = self.draw(plan, style, generator)
+        return Sample(canvas, f"a picture of {plan.caption}", f"{index:09d}", _described(plan, style, truth, cfg.split))
+
+    def draw(self, plan: ScenePlan, style: str, generator: np.random.Generator) -> tuple[Pixels, list[dict[str, Any]]]:
+        """A picture ``[size, size, 3]`` of ``plan`` in a style that draws all its classes, and what stands where."""
+        canvas = draw_background(self.config.size, {thing.colour for thing in plan.objects}, generator)
         truth = []
         for thing in plan.objects:
             choices = self.sprites[style][thing.kind]
-            sprite = self._sprite(choices[int(generator.integers(len(choices)))])
+            sprite = self.sprite(choices[int(generator.integers(len(choices)))])
             box = place(canvas, sprite, thing, generator)
             truth.append({"class": thing.kind, "color": thing.colour, "box": list(box)})
-        return Sample(canvas, f"a picture of {plan.caption}", f"{index:09d}", _described(plan, style, truth, cfg.split))
+        return canvas, truth
+
+    def sprite(self, index: int) -> Pixels:
+        """One of :attr:`sprites`, RGBA ``[h, w, 4]``, cut to what can be seen of it."""
+        return self._sprite(index)
 
     def _load_sprite(self, index: int) -> Pixels:
         """One drawing, cut to what can be seen of it."""
@@ -91,6 +104,8 @@ class Scenes(Source):
         if image.shape[2] == 3:
             raise UserError(f"path {self.config.path}: {self._shards.keys[index]} is not cut out; use emoji shards")
         rows, columns = np.nonzero(image[..., 3] > 8)
+        if not len(rows):
+            raise BadSample(f"{self._shards.keys[index]}: nothing of this sprite can be seen")
         return image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 
@@ -116,7 +131,11 @@ def _index_sprites(shards: Shards, vocabulary: str) -> dict[str, dict[str, list[
     class_of = {concept: name for name, concept in GENEVAL_CLASSES.items()}
     found: dict[str, dict[str, list[int]]] = {}
     for index in range(len(shards)):
-        facts = shards.metadata(index)
+        try:
+            facts = shards.metadata(index)
+        except BadSample as error:
+            _log.warning("sprite left out: %s", error)
+            continue
         if vocabulary == "geneval":
             name = class_of.get(facts.get("concept", ""))
         else:

@@ -1,29 +1,37 @@
 """WebDataset tars as a map-style source: any sample in any order, straight from the tar.
 
-In: a tar, or a folder of tars, of ``.webp``/``.png``/``.jpg`` with ``.json``, ``.txt`` or ``.cls`` beside each. Out:
-:class:`Sample` by index. What :mod:`raekit.data.builder` writes is read here, and so is any other WebDataset.
+In: a tar, a folder of tars or a pattern such as ``web-{000000..000120}.tar``; in each, pictures with ``.json``,
+``.txt`` or ``.cls`` beside them. Out: :class:`Sample` by index. What :mod:`raekit.data.builder` writes is read here,
+and so is any other WebDataset: captions are found under the usual names, in the JSON or in the text.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from raekit.data import DATASETS
 from raekit.data.builder import Manifest
-from raekit.data.decode import IMAGE_SUFFIXES, decode_image
-from raekit.data.sample import BadSample, Sample, Source, SourceConfig
-from raekit.data.tar import Members, index_tar
+from raekit.data.decode import IMAGE_SUFFIXES, VECTOR_SUFFIXES, decode_image
+from raekit.data.patterns import expand
+from raekit.data.records import captions_in, described
+from raekit.data.sample import BadSample, Sample, Source, SourceConfig, whole_number
+from raekit.data.tar import Members, TarIndex, index_tar
 from raekit.errors import UserError
 
 _log = logging.getLogger(__name__)
 
 _SIDECARS = (".json", ".txt", ".cls")
-_CAPTION_KEYS = ("caption", "text", "prompt")
+
+_INDEXING_THREADS = 8
+"""Tars indexed at once: on a network disk the headers of a tar take seconds, nearly all of it waiting."""
 
 
 class Shards(Source):
@@ -38,26 +46,36 @@ class Shards(Source):
 
         name: Literal["shards"] = "shards"
         path: Path
-        """A ``.tar``, or a folder that holds some."""
+        """A ``.tar``, a folder that holds some, or a pattern: ``web-{000000..000120}.tar``, ``{a,b}/*.tar``."""
         split: str | None = None
         """Read only samples of this split; by default all."""
         where: dict[str, tuple[str, ...]] = {}
         """Read only samples whose metadata has one of these values, e.g. ``{group: [food & drink]}``."""
+        image: str | None = None
+        """Suffix of the pictures where a sample has several, e.g. ``1.png``; by default any picture's."""
+        caption: str | None = None
+        """Field of the JSON that holds the captions; by default caption, the ``.txt``, captions, text or prompt."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.path = config.path.expanduser()
         self.paths, is_split = _find_tars(self.path, config.split)
+        with ThreadPoolExecutor(_INDEXING_THREADS) as threads:
+            indices = list(threads.map(index_tar, self.paths))
+        self._take_after(Manifest.load(self.path) if self.path.is_dir() else None)
+        suffixes = IMAGE_SUFFIXES if config.image is None else ("." + config.image.lstrip(".").lower(),)
         self.keys: list[str] = []
         rows: list[list[int]] = []
-        for number, path in enumerate(self.paths):
-            index = index_tar(path)
+        for number, index in enumerate(indices):
             for key, members in zip(index.keys, index.members, strict=True):
-                if row := _row(number, members):
+                if row := _row(number, members, suffixes):
                     rows.append(row)
                     self.keys.append(key)
+        _report_left_out(self.path, indices, suffixes)
         # One row a sample: shard, then offset and size of the picture and of each kind of sidecar (-1: absent).
         self._rows: NDArray[np.int64] = np.array(rows, np.int64).reshape(-1, 3 + 2 * len(_SIDECARS))
+        if len(set(self.keys)) < len(self.keys):  # numbered anew in each tar
+            self.keys = [f"{self.paths[row[0]].stem}/{key}" for row, key in zip(rows, self.keys, strict=True)]
         if config.split is not None and not is_split:
             self._keep("split", (config.split,))
         for field, values in config.where.items():
@@ -71,9 +89,8 @@ class Shards(Source):
         return len(self.keys)
 
     def __getitem__(self, index: int) -> Sample:
-        row, name = self._rows[index], f"{self.paths[self._rows[index, 0]]}:{self.keys[index]}"
-        image = decode_image(self._read(row, 0), name)
-        metadata = dict(self.metadata(index))
+        image = decode_image(self._read(self._rows[index], 0), self._name(index))
+        metadata = self.metadata(index)
         caption = str(metadata.pop("caption", ""))
         return Sample(image, caption, self.keys[index], metadata)
 
@@ -86,15 +103,21 @@ class Shards(Source):
         row = self._rows[index]
         try:
             record = json.loads(self._read(row, 1)) if row[3] >= 0 else {}
-            if row[7] >= 0:
-                record.setdefault("label", int(self._read(row, 3)))
         except ValueError as error:
-            raise BadSample(f"{self.paths[row[0]]}:{self.keys[index]}: broken metadata ({error})") from None
-        if "caption" not in record:
-            text = self._read(row, 2).decode(errors="replace").strip() if row[5] >= 0 else None
-            stated = (record[key] for key in _CAPTION_KEYS if isinstance(record.get(key), str))
-            record["caption"] = text if text is not None else next(stated, "")
-        return dict(record)
+            raise BadSample(f"{self._name(index)}: broken metadata ({error})") from None
+        if not isinstance(record, dict):
+            raise BadSample(f"{self._name(index)}: broken metadata ({type(record).__name__}, not an object)")
+        captions = captions_in(record, self.config.caption)
+        if row[5] >= 0 and self.config.caption is None and "caption" not in record:
+            captions = [self._read(row, 2).decode(errors="replace").strip()]
+        label = record.get("label")
+        if whole_number(label) is None and row[7] >= 0:
+            label = self._read(row, 3)
+        caption, metadata = described(record, captions, label)
+        return {"caption": caption, **metadata}
+
+    def _name(self, index: int) -> str:
+        return f"{self.paths[self._rows[index, 0]]}:{self.keys[index]}"
 
     def _read(self, row: NDArray[np.int64], kind: int) -> bytes:
         """The content of the picture (0) or of a sidecar; opened anew, so that any thread or process may read."""
@@ -103,6 +126,12 @@ class Shards(Source):
         with path.open("rb") as file:
             file.seek(start)
             return file.read(size)
+
+    def _take_after(self, manifest: Manifest | None) -> None:
+        """Words and scenes that were written down may be cut and flipped no more than those made on the fly."""
+        if manifest is not None and manifest.source in DATASETS:
+            maker = DATASETS[manifest.source]
+            self.is_mirrorable, self.is_croppable = maker.is_mirrorable, maker.is_croppable
 
     def _keep(self, field: str, values: tuple[str, ...]) -> None:
         kept = [index for index in range(len(self.keys)) if self._field_of(index, field) in values]
@@ -124,7 +153,7 @@ class Shards(Source):
 def _find_tars(path: Path, split: str | None) -> tuple[list[Path], bool]:
     """The shards to read, and whether they hold nothing but ``split``, which a manifest can tell."""
     if not path.is_dir():
-        return [path], False
+        return expand(path), False
     manifest = Manifest.load(path)
     if manifest is None:
         found = sorted(path.glob("*.tar"))
@@ -136,10 +165,23 @@ def _find_tars(path: Path, split: str | None) -> tuple[list[Path], bool]:
     return [path / shard.file for shard in manifest.shards if split in (None, shard.split) and shard.samples], True
 
 
-def _row(number: int, members: Members) -> list[int] | None:
+def _row(number: int, members: Members, suffixes: tuple[str, ...]) -> list[int] | None:
     """Where one sample's picture and sidecars lie, or nothing where there is no picture."""
-    suffix = next((suffix for suffix in IMAGE_SUFFIXES if suffix in members), None)
+    suffix = next((suffix for suffix in suffixes if suffix in members), None)
     if suffix is None:
         return None
     spans = [members[suffix], *(members.get(sidecar, (-1, -1)) for sidecar in _SIDECARS)]
     return [number, *(value for span in spans for value in span)]
+
+
+def _report_left_out(path: Path, indices: list[TarIndex], suffixes: tuple[str, ...]) -> None:
+    """Say how many samples have no picture, and what they have instead."""
+    every = [members for index in indices for members in index.members]
+    without = [members for members in every if not set(members) & set(suffixes)]
+    if not without:
+        return
+    kinds = Counter(suffix for members in without for suffix in members if suffix not in _SIDECARS)
+    shown = ", ".join(f"{count} {suffix}" for suffix, count in kinds.most_common(3)) or "nothing but text"
+    drawings = " (render the vector drawings first)" if set(kinds) & set(VECTOR_SUFFIXES) else ""
+    counts = f"{len(without)} of {len(every)}"
+    _log.warning("%s: %s samples hold no picture and are left out: %s%s", path, counts, shown, drawings)

@@ -10,33 +10,30 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import tarfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from raekit.errors import UserError
+from raekit.files import atomic_file, write_atomically
+
+_log = logging.getLogger(__name__)
+
+INDEX_FOLDER = Path("~/.cache/raekit/tars")
+"""Where the indices of tars are kept that lie in folders nobody may write to."""
 
 Span = tuple[int, int]
 """Byte offset and byte length of one member's content."""
 
+_GZIP = b"\x1f\x8b"
+
 Members = dict[str, Span]
 """The members of one sample by their suffix, e.g. ``{".webp": (1536, 2048), ".json": (4096, 310)}``."""
-
-
-def sha256_file(path: Path) -> str:
-    """The SHA-256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is either the old one or the whole new one, whatever happens in between."""
-    half = path.with_name(path.name + ".half")
-    half.write_bytes(content)
-    os.replace(half, path)
 
 
 class TarWriter:
@@ -48,8 +45,8 @@ class TarWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.num_samples = 0
-        self._half = path.with_name(path.name + ".half")
-        self._tar = tarfile.open(self._half, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+        self._open = ExitStack()
+        self._tar: tarfile.TarFile
 
     def add(self, key: str, members: Mapping[str, bytes]) -> None:
         """Append one sample; ``members`` maps suffixes (``".webp"``) to encoded content."""
@@ -60,16 +57,14 @@ class TarWriter:
         self.num_samples += 1
 
     def __enter__(self) -> TarWriter:
+        half = self._open.enter_context(atomic_file(self.path))
+        self._tar = self._open.enter_context(tarfile.open(half, "w", format=tarfile.USTAR_FORMAT))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._tar.close()
-        if kind is None:
-            os.replace(self._half, self.path)
-        else:
-            self._half.unlink(missing_ok=True)
+        self._open.__exit__(kind, error, trace)
 
 
 @dataclass(frozen=True)
@@ -82,26 +77,44 @@ class TarIndex:
 
 
 def index_tar(path: Path) -> TarIndex:
-    """The index of a tar, read from ``<name>.index.json`` beside it or made from its headers and kept there.
+    """The index of a tar, made from its headers once and kept in ``<name>.index.json`` beside it.
+
+    Where the folder is not writable the index is kept in :data:`INDEX_FOLDER`. One that does not fit the tar's size and
+    time any more is made anew.
 
     Raises:
-        UserError: the file is missing, is no tar, or ends before its last member does.
+        UserError: the file is missing, is no plain tar, or ends before its last member does.
     """
     if not path.is_file():
         raise UserError(f"shard {path}: no such file; give the path of a .tar or of a folder that holds some")
     stat = path.stat()
     stamp = [stat.st_size, stat.st_mtime_ns]
-    cache = path.with_name(path.name + ".index.json")
-    if cache.is_file():
-        held = json.loads(cache.read_text())
-        if held["stamp"] == stamp:
-            spans = [{suffix: (span[0], span[1]) for suffix, span in row.items()} for row in held["members"]]
-            return TarIndex(path, tuple(held["keys"]), tuple(spans))
+    beside = path.with_name(path.name + ".index.json")
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]
+    elsewhere = INDEX_FOLDER.expanduser() / f"{digest}.json"
+    for cache in (beside, elsewhere):
+        if held := _held_index(path, cache, stamp):
+            return held
     index = _scan(path)
-    if os.access(path.parent, os.W_OK):
-        record = {"stamp": stamp, "keys": index.keys, "members": index.members}
+    record = {"stamp": stamp, "keys": index.keys, "members": index.members}
+    cache = beside if os.access(path.parent, os.W_OK) else elsewhere
+    try:
         write_atomically(cache, json.dumps(record).encode())
+    except UserError as error:
+        _log.warning("the index of %s is made again next time: %s", path, error)
     return index
+
+
+def _held_index(path: Path, cache: Path, stamp: list[int]) -> TarIndex | None:
+    """A kept index, unless it is missing, broken, or of another state of the tar."""
+    try:
+        held = json.loads(cache.read_text())
+        if held["stamp"] != stamp:
+            return None
+        spans = [{suffix: (span[0], span[1]) for suffix, span in row.items()} for row in held["members"]]
+        return TarIndex(path, tuple(held["keys"]), tuple(spans))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _scan(path: Path) -> TarIndex:
@@ -110,14 +123,19 @@ def _scan(path: Path) -> TarIndex:
     try:
         with tarfile.open(path, "r:") as tar:
             for info in tar:
-                if not info.isfile():
-                    continue
                 folder, _, name = info.name.rpartition("/")
+                if not info.isfile() or name.startswith("."):  # "._a.jpg": what macOS adds to its archives
+                    continue
                 stem, dot, suffix = name.partition(".")
                 key = f"{folder}/{stem}" if folder else stem
                 samples.setdefault(key, {})[(dot + suffix).lower()] = (info.offset_data, info.size)
             end = tar.offset
     except tarfile.TarError as error:
+        with path.open("rb") as file:
+            if file.read(2) == _GZIP:
+                raise UserError(
+                    f"shard {path}: compressed; read at random it must be a plain .tar, gunzip it"
+                ) from None
         raise _truncated(path, str(error)) from None
     # Every tar ends with zero blocks. Without one, a file cut exactly between two members would pass as whole.
     with path.open("rb") as file:

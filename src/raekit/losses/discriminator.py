@@ -23,7 +23,7 @@ from raekit import config
 from raekit.encoders import ENCODERS
 from raekit.encoders.base import EncoderConfig
 from raekit.errors import UserError
-from raekit.losses.dino import DINO
+from raekit.losses.dino import DINO, PRESETS
 from raekit.losses.taps import Tapped, count_from_one, quarters
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ START_ITERATIONS = 15
 GROUPS = 32
 SLOPE = 0.2
 """Of the leaky ReLUs."""
+NO_ENCODER = "discriminator.encoder: this latent space has no encoder to look through; name one"
 
 
 class Discriminator(nn.Module):
@@ -99,6 +100,20 @@ class Discriminator(nn.Module):
         """Heads on the network that the settings name, see :func:`load_backbone`."""
         return cls(config, load_backbone(config, encoder))
 
+    @classmethod
+    def outline(cls, config: Config, encoder: Tapped | None = None) -> Discriminator:
+        """As :meth:`build`, on the meta device: to be counted, without a weight or a download."""
+        backbone = encoder
+        if config.backbone != "encoder":
+            with torch.device("meta"):
+                backbone = DINO(PRESETS[config.backbone])
+        elif config.encoder is not None:
+            backbone = ENCODERS[config.encoder.model_dump()["name"]].outline(config.encoder)
+        if backbone is None:
+            raise UserError(NO_ENCODER)
+        with torch.device("meta"):
+            return cls(config, backbone)
+
     @property
     def backbone(self) -> Tapped:
         """The frozen network."""
@@ -140,7 +155,7 @@ def load_backbone(config: Discriminator.Config, encoder: Tapped | None = None) -
         named: Tapped = ENCODERS.build(config.encoder)
         return named
     if encoder is None:
-        raise UserError("discriminator.encoder: this latent space has no encoder to look through; name one")
+        raise UserError(NO_ENCODER)
     return encoder
 
 

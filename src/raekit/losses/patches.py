@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -50,6 +51,13 @@ class PatchDiscriminator(nn.Module):
         """From the settings alone; the encoder is not looked through."""
         del encoder
         return cls(config)
+
+    @classmethod
+    def outline(cls, config: Config, encoder: Tapped | None = None) -> PatchDiscriminator:
+        """As :meth:`build`, on the meta device: to be counted."""
+        del encoder
+        with torch.device("meta"):
+            return cls(config)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits ``[B,L]``; in train mode the spectral norms move one iteration."""

@@ -22,7 +22,6 @@ from raekit.losses.gram import gram_distance
 from raekit.losses.perceptual import LPIPS, EncoderFeatures
 from raekit.losses.pixels import gradient_l1, l1
 
-
 NO_ENCODER = "losses: gram and encoder look through an encoder; set loss_encoder, or set their weights to 0"
 
 

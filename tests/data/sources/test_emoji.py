@@ -9,8 +9,8 @@ import pytest
 from raekit.data.shards import Shards
 from raekit.data.sources.emoji import LABELS, SETS, Drawing, Emoji, draw, read_icons, split_of, svg_text
 from raekit.data.sources.emoji_labels import ConceptTable
-from raekit.data.tar import sha256_file
 from raekit.errors import UserError
+from raekit.files import sha256
 
 NAMES = ("dog", "cat", "owl", "key", "bell", "moon")
 GROUPS = [{"key": "animals-nature", "order": 3, "message": "animals & nature"}]
@@ -89,7 +89,7 @@ def test_the_same_build_gives_the_same_bytes(modules, tmp_path) -> None:
     build(modules, tmp_path / "b")
     shards = sorted(path.name for path in (tmp_path / "a").glob("*.tar"))
     assert len(shards) >= 6
-    assert all(sha256_file(tmp_path / "a" / name) == sha256_file(tmp_path / "b" / name) for name in shards)
+    assert all(sha256(tmp_path / "a" / name) == sha256(tmp_path / "b" / name) for name in shards)
 
 
 def test_splits_follow_from_names_and_never_change() -> None:

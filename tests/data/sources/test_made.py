@@ -5,8 +5,8 @@ import numpy as np
 from raekit.data.rendered_text import RenderedText
 from raekit.data.shards import Shards
 from raekit.data.sources.made import MadeScenes, MadeText
-from raekit.data.tar import sha256_file
 from raekit.data.words import is_held_out
+from raekit.files import sha256
 
 
 def test_rendered_words_as_shards(tmp_path) -> None:
@@ -18,6 +18,7 @@ def test_rendered_words_as_shards(tmp_path) -> None:
     for index in range(5):
         assert np.array_equal(source[index].image, endless[index].image)
         assert source[index].captions == endless[index].captions
+    assert not source.is_mirrorable and not source.is_croppable
     test = Shards(Shards.Config(path=tmp_path, split="test"))
     assert all(is_held_out(word.lower()) for word in test[0].metadata["text"].split())
 
@@ -34,4 +35,4 @@ def test_two_processes_write_the_same_bytes_as_one(tmp_path) -> None:
         settings = MadeText.Config(size=32, num_train=12, num_test=0, fonts="builtin", workers=workers)
         MadeText(settings).build(tmp_path / str(workers))
     name = "train-000000.tar"
-    assert sha256_file(tmp_path / "1" / name) == sha256_file(tmp_path / "2" / name)
+    assert sha256(tmp_path / "1" / name) == sha256(tmp_path / "2" / name)

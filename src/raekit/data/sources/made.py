@@ -17,6 +17,8 @@ from raekit.data import DATASETS
 from raekit.data.builder import Drawn, Manifest, build_shards, split_into_parts
 from raekit.data.sample import Source, SourceConfig
 from raekit.data.sources.svg import digest, encode_webp
+from raekit.data.text_grounds import GROUNDS, Ground
+from raekit.data.text_layouts import KINDS, Kind
 
 
 class MadeConfig(config.Config):
@@ -63,8 +65,12 @@ class MadeText:
         """How many pictures of how many words."""
 
         name: Literal["rendered_text"] = "rendered_text"
-        max_words: int = Field(2, ge=1, le=4)
-        """Most words in one picture."""
+        max_words: int | None = Field(None, ge=1, le=24)
+        """Most words in one picture; by default as many as stay legible."""
+        layouts: tuple[Kind, ...] = Field(KINDS, min_length=1)
+        """See :class:`raekit.data.rendered_text.RenderedText`."""
+        grounds: tuple[Ground, ...] = Field(GROUNDS, min_length=1)
+        """See :class:`raekit.data.rendered_text.RenderedText`."""
         fonts: Path | Literal["system", "builtin"] = "system"
         """See :class:`raekit.data.rendered_text.RenderedText`."""
 
@@ -73,7 +79,8 @@ class MadeText:
 
     def build(self, folder: Path) -> Manifest:
         """Draw the words into ``folder``; continues where an earlier run of the same build stopped."""
-        return write_source(folder, self.config, {"max_words": self.config.max_words, "fonts": self.config.fonts})
+        options = {key: getattr(self.config, key) for key in ("max_words", "layouts", "grounds", "fonts")}
+        return write_source(folder, self.config, options)
 
 
 def write_source(folder: Path, settings: MadeScenes.Config | MadeText.Config, options: dict[str, object]) -> Manifest:

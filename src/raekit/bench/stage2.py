@@ -1,0 +1,63 @@
+"""The speed of stage 2: a training step, and where its time goes.
+
+In: a stage-2 recipe. Out: a :class:`~raekit.bench.report.BenchReport`, with the frozen encoder (or reading its cache),
+the conditioner (a language model, forward and, if it is trained, backward) and the backbone, each by itself.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from raekit.bench.report import BenchReport
+from raekit.bench.step import Parts, bench_step, long_enough
+from raekit.conditioning.base import Cond
+from raekit.errors import UserError
+from raekit.training.loop import Trainer
+from raekit.training.stage import Micro, Recipe
+from raekit.training.stage2 import PURPOSE_EPS, PURPOSE_TIME, Stage2
+
+
+def bench_stage2(recipe: Recipe, repeats: int = 5) -> BenchReport:
+    """Time ``repeats`` steps of the recipe.
+
+    Raises:
+        UserError: a recipe of another stage.
+    """
+    if not isinstance(recipe, Stage2.Config):
+        raise UserError(f"recipe: of stage {recipe.stage!r}; bench stage2 takes one of stage2")
+    with tempfile.TemporaryDirectory() as folder:
+        changes = {"run": Path(folder) / "run", **long_enough(recipe, repeats)}
+        trainer = Trainer(recipe.model_copy(update=changes))
+        stage = trainer.stage
+        assert isinstance(stage, Stage2)
+        return bench_step(trainer, "stage 2", lambda micro: _parts(stage, micro), repeats)
+
+
+def _parts(stage: Stage2, micro: Micro) -> Parts:
+    """The parts of a step by name, each to be run by itself."""
+    with stage.autocast():
+        latent, cond = stage._read(micro.prepared, micro.draws)
+    fixed = Cond(**{f.name: None if (v := getattr(cond, f.name)) is None else v.detach() for f in fields(cond)})
+    transport, backbone = stage.generator.transport, stage.generator.backbone
+    t = transport.sample_t(micro.draws.uniform(PURPOSE_TIME))
+    eps = micro.draws.normal(PURPOSE_EPS, latent.shape[1:])
+
+    def reading() -> None:
+        """Latents and conditions, and the way back through the conditioner where something in it learns."""
+        with stage.autocast():
+            _, read = stage._read(micro.prepared, micro.draws)
+        told = (getattr(read, f.name) for f in fields(read))
+        learned = [part.sum() for part in told if part is not None and part.requires_grad]
+        if learned:
+            torch.stack(learned).sum().backward()  # type: ignore[no-untyped-call]
+
+    def denoising() -> None:
+        with stage.autocast():
+            loss = transport.loss(backbone, latent, fixed, t, eps).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    return {"encoder and conditioner": reading, "backbone": denoising}

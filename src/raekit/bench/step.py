@@ -1,0 +1,84 @@
+"""A training step, timed whole and in parts.
+
+In: a trainer and the parts of its step. Out: a :class:`~raekit.bench.report.BenchReport`. The step is the loop's own,
+on a batch that stays the same, so that the loader is timed apart; each part is run by itself on that batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import repeat
+from typing import Any
+
+import torch
+
+from raekit import cost
+from raekit.bench.report import BenchReport
+from raekit.device import pick_precision
+from raekit.training.draws import Draws
+from raekit.training.loop import Trainer
+from raekit.training.stage import Micro, Recipe
+
+Parts = dict[str, Callable[[], object]]
+"""What a part does, by the name under which its time is told."""
+
+
+def long_enough(recipe: Recipe, repeats: int) -> dict[str, Any]:
+    """Changes that let a recipe take every step of a bench, whatever its own length."""
+    return {"train": recipe.train.model_copy(update={"steps": 10 * (repeats + 4), "max_bad_steps": 10 * repeats + 40})}
+
+
+def bench_step(trainer: Trainer, name: str, parts_of: Callable[[Micro], Parts], repeats: int) -> BenchReport:
+    """Time ``repeats`` steps, and as many runs of every part.
+
+    Args:
+        trainer: at its first step.
+        name: of the stage.
+        parts_of: the parts of a step on one micro-batch.
+        repeats: timed calls of each.
+    """
+    device, train = trainer.device, trainer.recipe.train
+    loader = trainer.stage.batches(0, train.micro_batch)
+    batch = next(loader)
+
+    def step() -> None:
+        trainer.train_step(trainer.ready(repeat(batch)))
+
+    step()  # the first step allocates the optimisers' state
+    flops = cost.count_flops(step)
+    cost.forget_peak(device)
+    seconds = cost.seconds_of(step, device, repeats)
+    peak = cost.peak_bytes(device)
+    micro = Micro(batch, trainer.stage.prepare(batch), Draws(0, batch.positions, device))
+    passes = train.batch_size // train.micro_batch
+    parts = {part: cost.seconds_of(run, device, repeats) * passes for part, run in parts_of(micro).items()}
+    parts["optimisers"] = cost.seconds_of(lambda: _update(trainer), device, repeats)
+    parts["loader"] = cost.seconds_of(lambda: next(loader), device, repeats) * passes
+    precision = pick_precision(train.precision, device)
+    return BenchReport(
+        name=f"{name}, batch {train.batch_size}",
+        device=device_name(device),
+        precision=precision,
+        images=train.batch_size,
+        call_seconds=seconds,
+        call_flops=flops,
+        matmul_tflops=matmul_speed(device, precision),
+        peak_bytes=peak,
+        part_seconds=parts,
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """As its maker calls it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def matmul_speed(device: torch.device, precision: str) -> float:
+    """Measured matmul speed of a device in a precision, TFLOP/s."""
+    return cost.matmul_tflops(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+
+
+def _update(trainer: Trainer) -> None:
+    for updater in trainer.updaters.values():
+        updater.clip()
+        updater.update(0)
