@@ -2,7 +2,7 @@
 
     python scripts/bundle_nano.py
 
-In: runs/nano/{encoder,decoder,generator}. Out: src/raekit/models/nano/{encoder,autoencoder,generator}. The encoder is
+In: runs/nano/{encoder,decoder_bundled,generator}. Out: src/raekit/models/nano/{encoder,autoencoder,generator}. The encoder is
 copied as it is (its bytes are its identity); decoder and generator are stored in bf16. The model card beside them,
 README.md, is written by hand.
 """
@@ -24,7 +24,7 @@ RUNS, NANO = ROOT / "runs/nano", ROOT / "src/raekit/models/nano"
 def main() -> None:
     shutil.rmtree(NANO / "encoder", ignore_errors=True)
     shutil.copytree(RUNS / "encoder/encoder", NANO / "encoder")
-    trained = RUNS / "decoder/autoencoder"
+    trained = RUNS / "decoder_bundled/autoencoder"
     generator = load_generator(RUNS / "generator/generator", device="cpu", latent_space=RAE.load(trained))
     rae = bundled_autoencoder(trained)
     rae.save(NANO / "autoencoder", dtype=torch.bfloat16)

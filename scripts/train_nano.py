@@ -18,14 +18,15 @@ import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = {"encoder": "encoder", "decoder": "autoencoder", "generator": "generator"}
+STAGES = {"encoder": "encoder", "decoder_bundled": "autoencoder", "generator": "generator"}
 """Recipe, and the folder in its run that says it is finished."""
 
 
 def main() -> None:
     arguments = parse()
-    if not (ROOT / "data/emoji/manifest.json").is_file():
-        raekit("prepare", "data", "emoji", "--out", "data/emoji", "--size", "128")
+    for name in ("emoji", "openclipart", "photos"):  # photographs are held out only: the bundled decoder sees none
+        if not (ROOT / f"data/{name}/manifest.json").is_file():
+            raekit("prepare", "data", name, "--out", f"data/{name}", "--size", "128")
     timer = threading.Timer(arguments.seconds, signal.raise_signal, [signal.SIGTERM]) if arguments.seconds else None
     if timer is not None:
         timer.daemon = True

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    T5Config,
+    T5EncoderModel,
+)
 
 HIDDEN = 32
 
@@ -31,6 +39,36 @@ def build_model(seed: int = 0) -> LlamaForCausalLM:
     return model
 
 
+def build_encoder() -> T5EncoderModel:
+    """A text encoder as small, which reads in both directions."""
+    config = T5Config(
+        vocab_size=256, d_model=HIDDEN, d_kv=8, d_ff=64, num_layers=2, num_heads=4, initializer_factor=3.0
+    )
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    model = T5EncoderModel(config).eval()
+    torch.random.set_rng_state(state)
+    return model
+
+
+def build_qwen2() -> Qwen2ForCausalLM:
+    """A model of the family that Scale-RAE trains, as small."""
+    config = Qwen2Config(
+        vocab_size=256,
+        hidden_size=HIDDEN,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.3,
+    )
+    state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(config).eval()
+    torch.random.set_rng_state(state)
+    return model
+
+
 def build_tokenizer() -> PreTrainedTokenizerFast:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[]))
@@ -44,5 +82,13 @@ def saved(folder: Path, seed: int = 0) -> str:
     """The directory below ``folder`` where model and tokenizer lie in Hugging Face layout."""
     target = folder / f"tiny_{seed}"
     build_model(seed).save_pretrained(target)
+    build_tokenizer().save_pretrained(target)
+    return str(target)
+
+
+def saved_qwen2(folder: Path) -> str:
+    """As :func:`saved`, the model of :func:`build_qwen2`."""
+    target = folder / "tiny_qwen2"
+    build_qwen2().save_pretrained(target)
     build_tokenizer().save_pretrained(target)
     return str(target)

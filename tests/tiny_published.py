@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors.torch import save_file
+from tokenizers import pre_tokenizers
 from torch import Tensor
 
 import tiny_encoders
@@ -157,6 +158,125 @@ def save_diffusers(directory: Path, kind: str, tensors: dict[str, Tensor] | None
     (directory / "config.json").write_text(json.dumps(diffusers_config(kind, **changes)), encoding="utf-8")
     save_file(tensors or diffusers_tensors(kind), directory / "diffusion_pytorch_model.safetensors")
     return directory
+
+
+LM_WIDTH, LM_DEPTH, LM_MLP = 24, 2, 32
+"""Of the language model in a Scale-RAE checkpoint: four heads, two of them with keys and values."""
+HEAD_WIDTH, HEAD_DEPTH, HEAD_MLP, COND_WIDTH = 40, 2, 106, 16
+"""Of its diffusion head: two heads, which denoises latents of :data:`LATENT`."""
+SPECIALS = {"<|im_end|>": 278, "<|endoftext|>": 279, "<|im_start|>": 280, "<im_start>": 281, "<im_end>": 282}
+MERGES = "y e,ye s,Y e,Ye s,Y E,YE S,n o,N o,N O,Ġ yes,Ġ Yes,Ġ YES,Ġ no,Ġ No,Ġ NO,a n,i m,im a,ima g,imag e,r e,re d"
+"""Of the tokenizer that the golden vectors of the whole model were made with."""
+
+
+def scale_rae_model(seed: int = 5) -> dict[str, Tensor]:
+    """A whole Scale-RAE model (Scale-RAE memo, section 1.3)."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (len(SPECIALS) + 278, LM_WIDTH),
+        "model.norm.weight": (LM_WIDTH,),
+        "model.latent_queries": (GRID**2, LM_WIDTH),
+        **_linear("model.mm_projector.0", LM_WIDTH, CHANNELS),
+        **_linear("model.mm_projector.2", LM_WIDTH, LM_WIDTH),
+        **_linear("diff_head_projector", COND_WIDTH, LM_WIDTH),
+    }
+    for i in range(LM_DEPTH):
+        layer = f"model.layers.{i}"
+        shapes |= _linear(f"{layer}.self_attn.q_proj", LM_WIDTH, LM_WIDTH)
+        for part in "kv":
+            shapes |= _linear(f"{layer}.self_attn.{part}_proj", LM_WIDTH // 2, LM_WIDTH)
+        shapes[f"{layer}.self_attn.o_proj.weight"] = (LM_WIDTH, LM_WIDTH)
+        shapes |= {f"{layer}.mlp.{part}_proj.weight": (LM_MLP, LM_WIDTH) for part in ("gate", "up")}
+        shapes[f"{layer}.mlp.down_proj.weight"] = (LM_WIDTH, LM_MLP)
+        shapes |= {f"{layer}.{norm}_layernorm.weight": (LM_WIDTH,) for norm in ("input", "post_attention")}
+    drawn = draw(shapes | _diffusion_head(), seed)
+    return {key: 0.2 * value for key, value in drawn.items()}
+
+
+def _diffusion_head() -> dict[str, tuple[int, ...]]:
+    head = "diff_head.model"
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{head}.pos_embed": (1, GRID**2, HEAD_WIDTH),
+        f"{head}.x_embedder.proj.weight": (HEAD_WIDTH, CHANNELS, 1, 1),
+        f"{head}.x_embedder.proj.bias": (HEAD_WIDTH,),
+        **_linear(f"{head}.t_embedder.mlp.0", COND_WIDTH, 512),
+        **_linear(f"{head}.t_embedder.mlp.2", COND_WIDTH, COND_WIDTH),
+        f"{head}.y_embedder.dropout_embedding": (COND_WIDTH,),
+        **{f"{head}.feat_rope.freqs_{part}": (GRID**2, HEAD_WIDTH // 2) for part in ("cos", "sin")},
+        f"{head}.final_layer.norm_final.weight": (HEAD_WIDTH,),
+        **_linear(f"{head}.final_layer.linear", CHANNELS, HEAD_WIDTH),
+        **_linear(f"{head}.final_layer.adaLN_modulation.1", 2 * HEAD_WIDTH, COND_WIDTH),
+    }
+    for i in range(HEAD_DEPTH):
+        block = f"{head}.dit_blocks.{i}"
+        shapes |= {f"{block}.norm{k}.weight": (HEAD_WIDTH,) for k in (1, 2)}
+        shapes |= _linear(f"{block}.attn.qkv", 3 * HEAD_WIDTH, HEAD_WIDTH)
+        shapes |= _linear(f"{block}.attn.proj", HEAD_WIDTH, HEAD_WIDTH)
+        shapes |= _linear(f"{block}.mlp.w12", 2 * HEAD_MLP, HEAD_WIDTH)
+        shapes |= _linear(f"{block}.mlp.w3", HEAD_WIDTH, HEAD_MLP)
+        shapes |= _linear(f"{block}.adaLN_modulation.1", 6 * HEAD_WIDTH, COND_WIDTH)
+    return shapes
+
+
+def scale_rae_config(**changes: Any) -> dict[str, Any]:
+    """The fields of a Scale-RAE model's ``config.json`` that say what its weights are."""
+    return {
+        "model_type": "cambrian_qwen",
+        "vocab_size": len(SPECIALS) + 278,
+        "hidden_size": LM_WIDTH,
+        "intermediate_size": LM_MLP,
+        "num_hidden_layers": LM_DEPTH,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "hidden_act": "silu",
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0,
+        "rope_scaling": None,
+        "tie_word_embeddings": True,
+        "tokenizer_model_max_length": 160,
+        "vision_loss": "diffusion-loss",
+        "vision_loss_mode": "query",
+        "diffusion_model_hidden_size": HEAD_WIDTH,
+        "diffusion_model_depth": HEAD_DEPTH,
+        "diffusion_model_heads": 2,
+        "diffusion_model_z_channels": COND_WIDTH,
+        "diffusion_model_channels": CHANNELS,
+        "diffusion_class_dropout_prob": 0.4,
+        "diffusion_base_dim": 64,
+        "ddt_encoder_depth": 2,
+        "generation_alignment_tower": None,
+        **changes,
+    }
+
+
+def save_scale_rae(directory: Path, tensors: dict[str, Tensor] | None = None, **changes: Any) -> Path:
+    """A Scale-RAE model's directory: config, two shards and their index, tokenizer; ``changes`` to the config."""
+    directory.mkdir(parents=True)
+    tensors = tensors or scale_rae_model()
+    (directory / "config.json").write_text(json.dumps(scale_rae_config(**changes)), encoding="utf-8")
+    save_shards(tensors, directory)
+    vocabulary = list(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = sorted(vocabulary, key=lambda letter: (ord(letter) > 255, ord(letter)))
+    vocabulary += [merge.replace(" ", "") for merge in MERGES.split(",")]
+    words = {word: index for index, word in enumerate(vocabulary)}
+    (directory / "vocab.json").write_text(json.dumps(words), encoding="utf-8")
+    (directory / "merges.txt").write_text("#version: 0.2\n" + MERGES.replace(",", "\n") + "\n", encoding="utf-8")
+    (directory / "added_tokens.json").write_text(json.dumps(SPECIALS), encoding="utf-8")
+    added = {str(index): {"content": word, "special": True} for word, index in SPECIALS.items()}
+    tokenizer = {"tokenizer_class": "Qwen2Tokenizer", "pad_token": "<|endoftext|>", "added_tokens_decoder": added}
+    (directory / "tokenizer_config.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    return directory
+
+
+def save_shards(tensors: dict[str, Tensor], directory: Path, num: int = 2) -> Path:
+    """The tensors in ``num`` safetensors files; the path of their index."""
+    names = [f"model-{i + 1:05d}-of-{num:05d}.safetensors" for i in range(num)]
+    placed = {key: names[number % num] for number, key in enumerate(sorted(tensors))}
+    for name in names:
+        save_file({key: tensors[key].contiguous() for key, shard in placed.items() if shard == name}, directory / name)
+    index = directory / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": placed}), encoding="utf-8")
+    return index
 
 
 def draw(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ def average(tensors: Iterable[Tensor]) -> None:
         flat = torch.cat([t.reshape(-1) for t in kind])
         dist.all_reduce(flat)
         flat /= world()
-        for tensor, part in zip(kind, flat.split([t.numel() for t in kind]), strict=True):
+        for tensor, part in zip(kind, torch.split(flat, [t.numel() for t in kind]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
 

@@ -13,17 +13,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypedDict, Unpack
+from typing import Any, ClassVar, Literal, Self, Unpack
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from raekit import config as recipes
-from raekit import generator_files, variations
+from raekit import generator_files, lora, variations
 from raekit.backbones import BACKBONES
 from raekit.backbones.base import Backbone
-from raekit.checkpoint import load_strict
 from raekit.conditioning import CONDITIONERS
 from raekit.conditioning.base import Cond, Conditioner
 from raekit.conditioning.label import LabelConditioner
@@ -32,8 +31,9 @@ from raekit.denoiser import Denoiser
 from raekit.device import Precision, pick_device
 from raekit.errors import UserError
 from raekit.image_grid import to_arrays
+from raekit.multimodal.eye import seeing
 from raekit.samplers.integrate import integrate
-from raekit.samplers.settings import Sampling
+from raekit.samplers.settings import Sampling, SamplingOptions
 from raekit.seeds import generators_of, image_seeds, noise
 from raekit.transport.objective import FlowMatching
 
@@ -42,21 +42,6 @@ BATCH_SIZE = 16
 Callback = Callable[[dict[str, Any]], None]
 """Called at every step with the sampler's ``step``, ``num_steps``, ``t``, ``z_t`` and ``x``; also ``first``, the index
 of the batch's first image, and ``num_images``, how many there are in all."""
-
-
-class SamplingOptions(TypedDict, total=False):
-    """The fields of :class:`~raekit.samplers.settings.Sampling`, each in place of the model's own default."""
-
-    steps: int
-    guidance: Literal["cfg", "internal", "auto", "none"]
-    guidance_scale: float
-    guidance_interval: tuple[float, float]
-    guide: str | None
-    sampler: str
-    time_grid: str
-    tolerance: float
-    diffusion: Literal["sigma", "constant", "decreasing", "increasing_decreasing"]
-    diffusion_scale: float
 
 
 class DrawingOptions(SamplingOptions, total=False):
@@ -124,6 +109,7 @@ class ImageGenerator(ABC):
         for module in (latent_space, *self.modules.values()):
             module.to(self.device).eval()
         self.checksum = ""
+        self._adapter: lora.Adapter | None = None
         self._guides: dict[str, ImageGenerator] = {}
 
     def __call__(
@@ -264,6 +250,17 @@ class ImageGenerator(ABC):
             )
         return generator
 
+    def load_lora(self, directory: str | Path, scale: float = 1.0) -> None:
+        """Let low-rank adapters act beside the weights, in place of any that act already; see :mod:`raekit.lora`."""
+        self.unload_lora()
+        self._adapter = lora.Adapter.load(self.backbone, self.conditioner, Path(directory), scale)
+
+    def unload_lora(self) -> None:
+        """Take the adapters away; the weights are as they were."""
+        if self._adapter is not None:
+            self._adapter.remove()
+        self._adapter = None
+
     def _listed(self, prompts: Any) -> list[Any]:
         """``prompts`` as a list; one alone is a list of one."""
         if isinstance(prompts, Tensor):
@@ -359,9 +356,7 @@ def load_generator(
     else:
         files.check_latent_space(latent_space.checksum, "the one given")
     generator = build_generator(settings, latent_space, pick_device(str(device)), precision)
-    for group, module in generator.modules.items():
-        own = {k.removeprefix(f"{group}."): v for k, v in files.tensors.items() if k.startswith(f"{group}.")}
-        load_strict(module, own, f"{source}, {group}")
+    files.load_into(generator.modules)
     generator.checksum = files.checksum
     return generator
 
@@ -373,6 +368,8 @@ def build_generator(
     precision: Precision = "auto",
 ) -> TextToImage | ClassToImage:
     """A fresh generator of the kind that its condition calls for; arguments as for :class:`ImageGenerator`."""
+    if config.condition.name == "unified" and config.condition.vision_shape is None:
+        config = config.model_copy(update={"condition": seeing(config.condition, latent_space)})
     is_labelled = issubclass(CONDITIONERS[config.condition.name], LabelConditioner)
     kind: type[TextToImage | ClassToImage] = ClassToImage if is_labelled else TextToImage
     return kind(config, latent_space, device, precision)

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from raekit.autoencoder import artefact
 from raekit.autoencoder.base import Autoencoder, load_autoencoder
-from raekit.checkpoint import load_safetensors
+from raekit.checkpoint import load_safetensors, load_strict
 from raekit.errors import UserError
 from raekit.files import atomic_directory
 from raekit.hub import local_model, part
@@ -76,6 +76,21 @@ class GeneratorFiles:
         if checksum != self.latent_checksum:
             raise UserError(_mismatch(self.directory, self.latent_checksum, name, checksum))
 
+    def load_into(self, modules: Mapping[str, nn.Module], optional: str = "") -> None:
+        """Put the weights into modules of their shapes.
+
+        Args:
+            modules: ``backbone`` and ``conditioner``, changed in place.
+            optional: start of the names in a module's state that may be missing here; empty = none may.
+
+        Raises:
+            UserError: a weight is missing, one too many, or of another shape.
+        """
+        for group, module in modules.items():
+            own = {k.removeprefix(f"{group}."): v for k, v in self.tensors.items() if k.startswith(f"{group}.")}
+            may_miss = [name for name in module.state_dict() if optional and name.startswith(optional)]
+            load_strict(module, own, f"model {str(self.directory)!r}, {group}", frozenset(may_miss))
+
 
 def write(
     directory: Path,
@@ -122,8 +137,7 @@ def read(directory: str | Path | None = None, revision: str | None = None) -> Ge
         UserError: no generator there, a newer version of the format, contents that do not match the checksum, or a hub
             repository that cannot be had.
     """
-    path = _bundled() if directory is None else _existing(part(local_model(directory, revision), "generator"))
-    content = _read_config(path)
+    path, content = _located(directory, revision)
     checksum = content.pop("checksum", "")
     tensors = load_safetensors(path / WEIGHTS_FILE)
     if artefact.checksum(content, tensors) != checksum:
@@ -131,6 +145,17 @@ def read(directory: str | Path | None = None, revision: str | None = None) -> Ge
     latent_space = content["latent_space"]
     latent_path = (path / latent_space["path"]).resolve()
     return GeneratorFiles(path, content["generator"], tensors, latent_path, latent_space["checksum"], checksum)
+
+
+def read_settings(directory: str | Path) -> tuple[dict[str, Any], Path]:
+    """A generator's settings and the directory of its latent space, without its weights; errors as :func:`read`."""
+    path, content = _located(directory, None)
+    return content["generator"], (path / content["latent_space"]["path"]).resolve()
+
+
+def _located(directory: str | Path | None, revision: str | None) -> tuple[Path, dict[str, Any]]:
+    path = _bundled() if directory is None else _existing(part(local_model(directory, revision), "generator"))
+    return path, _read_config(path)
 
 
 def _mismatch(directory: Path, wanted: str, name: str, found: str | None) -> str:

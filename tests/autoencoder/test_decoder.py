@@ -18,7 +18,9 @@ def decoder() -> ViTDecoder:
     return ViTDecoder(TINY, latent_channels=6, grid=3)
 
 
-@pytest.mark.parametrize(("size", "count"), [("B", 86_435_328), ("L", 304_150_272), ("XL", 415_352_704)])
+@pytest.mark.parametrize(
+    ("size", "count"), [("S", 21_984_384), ("B", 86_435_328), ("L", 304_150_272), ("XL", 415_352_704)]
+)
 def test_published_parameter_counts(size: str, count: int) -> None:
     """Of the published decoders, whose position table counts as a parameter."""
     with torch.device("meta"):

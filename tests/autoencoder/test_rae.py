@@ -46,6 +46,20 @@ def test_shapes_follow_from_the_parts(rae: RAE) -> None:
     assert rae.decode(latent).shape == (2, 3, 40, 40) and rae.output_size == 40
 
 
+def test_an_outline_has_every_size_and_no_weight(rae: RAE) -> None:
+    outline = RAE.outline(rae.config)
+    assert (outline.shape, outline.resolution) == (rae.shape, rae.resolution)
+    assert outline.device.type == "meta"
+    counts = [sum(p.numel() for p in each.parameters()) for each in (outline, rae)]
+    assert counts[0] == counts[1]
+    assert outline(torch.empty(1, 3, 32, 32, device="meta")).shape == (1, 3, 40, 40)
+
+
+def test_an_outline_refuses_what_does_not_fit(encoder: Path) -> None:
+    with pytest.raises(UserError, match="no multiple of the 4 x 4 tokens"):
+        RAE.outline(config(encoder, decoder=DECODER | {"patch_size": None}, output_size=33))
+
+
 @pytest.mark.parametrize("size", [32, 40, 128])
 def test_output_size_sets_the_patch(encoder: Path, tmp_path: Path, size: int) -> None:
     """32 px in, 4 x 4 tokens: the encoder's own patch, a larger one, and a fourfold upsampling decoder."""

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 
 import raekit
+import tiny_adapter
 import tiny_generator
 from cli import verbs
 from raekit.cli.generate import SLUG_LENGTH, generate, slugs
@@ -47,6 +48,25 @@ def test_a_picture_per_prompt_and_seed_that_remembers_its_making(model: Path, tm
     }
     assert (made["steps"], made["guidance_scale"], made["sampler"]) == (3, 2.0, "euler")
     assert generator(made["prompt"], seed=made["seed"], guidance_scale=2.0)[0].tobytes() == pixels
+
+
+def test_adapters_change_pictures_which_remember_them(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    path, folder = tiny_adapter.saved(tmp_path)
+    arguments = ("sun", "--model", path, "--num", 1, "--output", "latent")
+    latents = []
+    for name, words in (("plain", ()), ("none", ("--lora-scale", 0)), ("some", ())):
+        adapters = () if name == "plain" else ("--lora", folder, *words)
+        (file,) = run(*arguments, "--out", tmp_path / name, *adapters).split()
+        with safe_open(file, framework="pt") as opened:
+            made = json.loads(opened.metadata()["raekit"])
+            latents.append(opened.get_tensor("latent"))
+        expected = {"plain": (None, None), "none": (str(folder), 0.0), "some": (str(folder), 1.0)}[name]
+        assert (made.get("lora"), made.get("lora_scale")) == expected
+    torch.testing.assert_close(latents[1], latents[0])
+    assert not torch.allclose(latents[2], latents[0], atol=1e-3)
+    with pytest.raises(UserError, match="--lora-scale 2: there are no adapters to scale"):
+        run("sun", "--model", model, "--out", tmp_path, "--lora-scale", 2)
 
 
 def test_grid_and_latents(model: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from raekit.conditioning.prompt import MAX_WARNINGS, TEMPLATES, PromptConditioner, padded
+from raekit.conditioning.prompt import MAX_WARNINGS, TEMPLATES, PromptConditioner, causal_mask, padded
 from raekit.conditioning.query import QueryConditioner
 from raekit.conditioning.text import TextConditioner
 from raekit.errors import UserError
@@ -122,6 +122,21 @@ def test_stored_rows_give_the_condition_back(kind: type[PromptConditioner]) -> N
         assert value.shape == expected.shape
         where = fresh.mask if name == "context" else slice(None)
         torch.testing.assert_close(value[where], expected[where], rtol=0, atol=1e-5)
+
+
+def test_the_mask_is_the_one_that_transformers_makes() -> None:
+    model = build_model().get_decoder()
+    ids, mask = padded([[5, 6, 7, 8, 9], [10, 11]], "left", torch.device("cpu"))
+    made = causal_mask(model, mask)
+    assert made.shape == (2, 1, 5, 5) and made.dtype == torch.bool
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    ours, theirs = (
+        model(input_ids=ids, attention_mask=given, position_ids=positions, use_cache=False).last_hidden_state
+        for given in (made, mask)
+    )
+    assert torch.equal(ours[mask.bool()], theirs[mask.bool()])
+    model.config.sliding_window = 3
+    assert causal_mask(model, mask) is mask
 
 
 def test_labels_and_bare_strings_are_refused(kind: type[PromptConditioner]) -> None:

@@ -18,6 +18,7 @@ CASES = {
     "label": ({"width": WIDTH, "num_classes": 5}, torch.tensor([0, 3, 4])),
     "query": ({"width": WIDTH, "precision": "fp32"}, PROMPTS),
     "text": ({"width": WIDTH, "precision": "fp32", "has_pooled_vector": True}, PROMPTS),
+    "unified": ({"width": WIDTH, "precision": "fp32"}, PROMPTS),
 }
 """Settings that make a conditioner small, and three different inputs for it."""
 WORDS = {"context", "mask"}

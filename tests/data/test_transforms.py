@@ -53,6 +53,15 @@ def test_random_crop_is_seeded_and_varies() -> None:
     assert not np.array_equal(crops[0], crops[2])
 
 
+@pytest.mark.parametrize("extent", [(60, 90), (500, 375), (20, 300)])
+def test_zoomed_crop_covers_two_thirds_of_the_short_side(extent: tuple[int, int]) -> None:
+    crops = [transforms.to_square(ramp(*extent), 32, "zoomed", np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    assert crops[0].shape == (32, 32, 3) and np.array_equal(crops[0], crops[1])
+    assert not np.array_equal(crops[0], crops[2])
+    rise = float(crops[0][0, -1, 0]) - float(crops[0][0, 0, 0])
+    assert rise == pytest.approx(255 * 2 / 3 * min(extent) / extent[1], abs=12)
+
+
 def test_random_crop_covers_at_least_the_share_asked_for() -> None:
     for seed in range(20):
         crop = transforms.random_crop(ramp(64, 64), 32, np.random.default_rng(seed), smallest=0.8)

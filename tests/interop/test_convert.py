@@ -106,7 +106,7 @@ def test_options_out_of_place_are_named(published: Path, config: ConvertConfig, 
 def test_what_is_not_there_is_named(published: Path, tmp_path: Path) -> None:
     refused = [
         (tmp_path / "none.pt", "no such file"),
-        (tmp_path, "has neither model.pt nor diffusion_pytorch_model.safetensors"),
+        (tmp_path, "holds none of model.pt, stage2_model.pt, "),
         (published / "stat.pt", "is in none of the known layouts (it holds mean, var)"),
         (published / "model.pt", "does not show which encoder"),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from raekit.interop.decoder import (
     DIFFUSERS,
     NOTE,
     VIT_MAE,
+    check_settings,
     decoder_from,
     decoder_to,
     export_decoder,
@@ -84,10 +84,10 @@ def test_heads_of_a_preset_are_known() -> None:
 
 
 @pytest.mark.parametrize(("key", "value"), [("hidden_act", "relu"), ("layer_norm_eps", 1e-6), ("qkv_bias", False)])
-def test_unsupported_settings_are_refused(tmp_path: Path, key: str, value: object) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(tiny_published.decoder_config() | {key: value}))
-    with pytest.raises(UserError, match=f"{key} is {value!r}"):
-        read_settings(tmp_path / "config.json")
+def test_unsupported_settings_are_refused(key: str, value: object) -> None:
+    check_settings(tiny_published.decoder_config(), "weights")
+    with pytest.raises(UserError, match=f"weights: {key} is {value!r}, only"):
+        check_settings(tiny_published.decoder_config() | {key: value}, "weights")
 
 
 @pytest.mark.parametrize(("depth", "count"), [(12, 200), (24, 392), (28, 456)])

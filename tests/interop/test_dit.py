@@ -9,7 +9,7 @@ from raekit.backbones.dit import DiT
 from raekit.backbones.dit_dh import DiTDH
 from raekit.conditioning.base import Cond
 from raekit.errors import UserError
-from raekit.interop.dit import LAYOUTS, Generator, dit_from, dit_to, export_dit, import_dit, layout_of
+from raekit.interop.dit import LAYOUTS, Generator, dit_from, dit_to, export_dit, import_dit, layout_of, outline
 
 LATENT = (6, 4, 4)
 ONE = {"width": 16, "depth": 2, "heads": 2}
@@ -97,6 +97,17 @@ def test_number_of_tensors_of_released_files(size: str, count: int) -> None:
         backbone = DiTDH(config, (768, 16, 16), cond_width=config.shape.width)
         table = torch.empty(1001, config.shape.width)
     assert len(dit_to(Generator(backbone, "rae_ddt", table))) == count
+
+
+@pytest.mark.parametrize("grid", [16, 32])
+@pytest.mark.parametrize("size", ["S", "XL"])
+def test_sizes_of_released_files_are_recognised(size: str, grid: int) -> None:
+    """At 256 and at 512 px; nothing but shapes is looked at."""
+    with torch.device("meta"):
+        config = DiTDH.Config(size=size)
+        backbone = DiTDH(config, (768, grid, grid), cond_width=config.shape.width)
+    found = outline(dit_to(Generator(backbone, "rae_ddt")))
+    assert isinstance(found, DiTDH) and found.config == config and found.latent_shape == (768, grid, grid)
 
 
 def test_statistics_travel_with_the_head() -> None:

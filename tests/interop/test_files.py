@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import tiny_published
 from raekit.errors import UserError
 from raekit.interop.files import check_keys, read_tensors, select, unwrap
 
@@ -81,6 +82,57 @@ def test_missing_and_empty_files(tmp_path: Path) -> None:
     torch.save([1], tmp_path / "list.pt")
     with pytest.raises(UserError, match="holds a list"):
         read_tensors(tmp_path / "list.pt")
+
+
+def test_a_training_run_on_tpus_wraps_every_module() -> None:
+    wrapped = {"_orig_module.layers.0._orig_module.mlp._orig_module.weight": torch.ones(1)}
+    assert unwrap({"model": wrapped}).tensors.keys() == {"layers.0.mlp.weight"}
+
+
+def test_compressed_files_are_to_be_unpacked(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"it is compressed; unpack it with `zstd -d model.pth.zstd`"):
+        read_tensors(tmp_path / "model.pth.zstd")
+
+
+def test_reads_shards(tmp_path: Path) -> None:
+    index = tiny_published.save_shards(WEIGHTS, tmp_path)
+    assert tiny_published.same(read_tensors(index), WEIGHTS)
+
+
+def test_reads_shards_of_torch(tmp_path: Path) -> None:
+    for name, key in (("one.bin", "a.weight"), ("two.bin", "b")):
+        torch.save({key: WEIGHTS[key]}, tmp_path / name)
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text('{"weight_map": {"a.weight": "one.bin", "b": "two.bin"}}')
+    assert tiny_published.same(read_tensors(index), WEIGHTS)
+
+
+def test_missing_shards_are_named(tmp_path: Path) -> None:
+    index = tiny_published.save_shards(WEIGHTS, tmp_path)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(UserError, match=r"1 of 2 shards are missing \(model-00002-of-00002.safetensors\); copy them"):
+        read_tensors(index)
+
+
+def test_shards_hold_what_their_index_says(tmp_path: Path) -> None:
+    index = tiny_published.save_shards(WEIGHTS, tmp_path)
+    save_file({"c": torch.ones(1)}, tmp_path / "model-00002-of-00002.safetensors")
+    with pytest.raises(
+        UserError, match=r"00002.safetensors', against its index: .* 1 missing \(b\); 1 unexpected \(c\)"
+    ):
+        read_tensors(index)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("{", "not valid JSON"), ("{}", "no weight_map"), ("[]", "no weight_map")]
+)
+def test_an_index_that_says_nothing(text: str, reason: str, tmp_path: Path) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    with pytest.raises(UserError, match="no such file"):
+        read_tensors(index)
+    index.write_text(text)
+    with pytest.raises(UserError, match=reason):
+        read_tensors(index)
 
 
 def test_select_takes_one_part_or_all() -> None:

@@ -22,9 +22,22 @@ def test_weights_of_a_file_and_of_its_directory(tmp_path: Path) -> None:
         assert source.settings["decoder_hidden_size"] == tiny_published.WIDTH
 
 
+@pytest.mark.parametrize("name", ["stage2_model.pt", "model.safetensors.index.json"])
+def test_weights_by_their_usual_names(name: str, tmp_path: Path) -> None:
+    tensors = tiny_published.decoder()
+    if name.endswith(".pt"):
+        torch.save(tensors, tmp_path / name)
+    else:
+        tiny_published.save_shards(tensors, tmp_path)
+    assert Source(tmp_path).file == tmp_path / name
+    assert Source(tmp_path).keys == tensors.keys()
+
+
 def test_a_directory_of_other_directories_has_no_keys(tmp_path: Path) -> None:
     assert Source(tmp_path).keys == frozenset()
-    with pytest.raises(UserError, match="has neither model.pt nor diffusion_pytorch_model.safetensors"):
+    with pytest.raises(
+        UserError, match="holds none of model.pt, stage2_model.pt, diffusion_pytorch_model.safetensors, "
+    ):
         _ = Source(tmp_path).file
 
 

@@ -17,6 +17,7 @@ from raekit.interop.convert import convert
 from raekit.interop.dit import LAYOUTS, Generator, export_dit
 from raekit.interop.files import read_tensors
 from raekit.interop.format import ConvertConfig
+from raekit.interop.generator import AS_PUBLISHED
 from tiny_published import LATENT, same
 
 ONE = {"width": 40, "depth": 2, "heads": 2}
@@ -54,7 +55,10 @@ def test_there_and_back(autoencoder: Path, tmp_path: Path, layout: str) -> None:
     generator = load_generator(tmp_path / "generator")
     assert isinstance(generator, ClassToImage)
     assert generator.conditioner.num_classes == 4
-    assert generator(3, steps=1, output="tensor").shape == (1, 3, 12, 12)
+    assert generator.config.sampling == AS_PUBLISHED and "50 points of rae_published" in rows["sampling"]
+    assert rows["loaded"] == f"{len(read_tensors(source))} of {len(read_tensors(source))} tensors"
+    assert rows["checksum"] == generator.checksum[:12]
+    assert generator(3, steps=2, output="tensor").shape == (1, 3, 12, 12)
     rows = dict(convert(tmp_path / "generator", tmp_path / "again"))
     assert rows["from"].endswith("(raekit-generator, written as dit)")
     assert same(read_tensors(source), read_tensors(tmp_path / "again" / "model.pt"))
@@ -70,6 +74,43 @@ def test_altered_tables_are_kept(autoencoder: Path, tmp_path: Path, layout: str)
     convert(tmp_path / "altered.pt", tmp_path / "generator", ConvertConfig(autoencoder=autoencoder))
     convert(tmp_path / "generator", tmp_path / "again")
     assert same(read_tensors(tmp_path / "again" / "model.pt"), tensors | altered)
+
+
+@pytest.mark.parametrize("wrapper", ["model", "ema", "both"])
+def test_training_checkpoints_are_unwrapped(autoencoder: Path, tmp_path: Path, wrapper: str) -> None:
+    """The moving average where there is one; the report says what else was there."""
+    tensors = read_tensors(published_generator(tmp_path / "dit.pt", "rae_ddt"))
+    online = {key: value + 1 for key, value in tensors.items()}
+    content = {"both": {"ema": tensors, "model": online}}.get(wrapper, {wrapper: tensors})
+    run = tmp_path / "run"
+    run.mkdir()
+    torch.save(content | {"step": 7, "optimizer": {"state": {}}}, run / "stage2_model.pt")
+    rows = convert(run, tmp_path / "generator", ConvertConfig(autoencoder=autoencoder))
+    left_out = " | ".join(text for label, text in rows if label == "left out")
+    assert "optimizer, step: state of the training run" in left_out
+    assert ("model: weights too, but 'ema' comes first" in left_out) == (wrapper == "both")
+    convert(tmp_path / "generator", tmp_path / "again")
+    assert same(read_tensors(tmp_path / "again" / "model.pt"), tensors)
+
+
+def test_missing_and_unknown_keys_are_refused(autoencoder: Path, tmp_path: Path) -> None:
+    tensors = read_tensors(published_generator(tmp_path / "dit.pt", "rae_ddt"))
+    lacking = {key: value for key, value in tensors.items() if key != "blocks.1.mlp.w3.bias"}
+    strange = tensors | {"repa.weight": torch.ones(1)}
+    for content, sentence in ((lacking, "1 missing (blocks.1.mlp.w3.bias)"), (strange, "1 unexpected (repa.weight)")):
+        torch.save(content, tmp_path / "dit.pt")
+        with pytest.raises(UserError) as caught:
+            convert(tmp_path / "dit.pt", tmp_path / "out", ConvertConfig(autoencoder=autoencoder))
+        assert sentence in str(caught.value)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_a_position_table_is_said_to_be_one(autoencoder: Path, tmp_path: Path) -> None:
+    tensors = read_tensors(published_generator(tmp_path / "dit.pt", "rae_ddt"))
+    del tensors["pos_embed"]
+    torch.save(tensors, tmp_path / "dit.pt")
+    rows = dict(convert(tmp_path / "dit.pt", tmp_path / "generator", ConvertConfig(autoencoder=autoencoder)))
+    assert rows["layout"] == "rae_ddt, without a position table"
 
 
 def test_what_is_missing_is_named(autoencoder: Path, tmp_path: Path) -> None:

@@ -35,6 +35,13 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert RAE.load(tmp_path / "twice").checksum == ours.checksum
 
 
+def test_generators_are_refused(tmp_path: Path) -> None:
+    torch.save({"t_embedder.mlp.0.weight": torch.ones(1), "cond_tokens": torch.ones(1)}, tmp_path / "model.pt")
+    with pytest.raises(UserError, match="is a generator .* condition tokens in context .* is not known"):
+        convert(tmp_path, tmp_path / "ours", ConvertConfig(format="raev2"))
+    assert not (tmp_path / "ours").exists()
+
+
 def test_layers_must_be_stated(tmp_path: Path) -> None:
     source = tiny_published.save_decoder(tmp_path / "published", with_config=False)
     encoder = tiny_encoders.config("siglip2", tiny_encoders.save("siglip2", tmp_path / "encoder"))

@@ -155,6 +155,21 @@ def test_it_looks_through_a_registered_encoder(tmp_path: Path) -> None:
         assert image.grad is not None and image.grad.abs().sum() > 0
 
 
+def test_an_outline_counts_without_weights(tmp_path: Path) -> None:
+    """The published counts: 7,386,245 trained, and a DINO-S/8 of 150 tensors less its final norm."""
+    outline = Discriminator.outline(Discriminator.Config())
+    counts = [sum(p.numel() for p in part.parameters()) for part in (outline, outline.backbone)]
+    assert counts == [7_386_245, 21_670_272 - 2 * 384]
+    assert all(p.device.type == "meta" for part in (outline, outline.backbone) for p in part.parameters())
+    encoder = tiny_encoders.build("dinov2", tmp_path)
+    own, named = (Discriminator.Config(backbone="encoder", encoder=each) for each in (None, encoder.config))
+    heads = sum(p.numel() for p in Discriminator(own, encoder).parameters())
+    for outline in (Discriminator.outline(own, encoder), Discriminator.outline(named)):
+        assert sum(p.numel() for p in outline.parameters()) == heads
+    with pytest.raises(UserError, match="this latent space has no encoder"):
+        Discriminator.outline(own)
+
+
 def test_dino_is_loaded_by_its_preset(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"discriminator.weights: no file '.*missing.safetensors'"):
         load_backbone(Discriminator.Config(weights=str(tmp_path / "missing.safetensors")))

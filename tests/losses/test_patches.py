@@ -42,3 +42,9 @@ def test_every_layer_has_norm_one_or_less() -> None:
     for module in build(width=8).layers:
         if isinstance(module, torch.nn.Conv2d):
             assert torch.linalg.matrix_norm(module.weight.flatten(1), 2) < 1.1
+
+
+def test_an_outline_counts_without_weights() -> None:
+    outline = PatchDiscriminator.outline(PatchDiscriminator.Config(width=8))
+    assert sum(p.numel() for p in outline.parameters()) == sum(p.numel() for p in build(width=8).parameters())
+    assert all(p.device.type == "meta" for p in outline.parameters())

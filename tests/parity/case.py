@@ -87,9 +87,15 @@ def read_manifest(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_case(directory: Path, entry: Mapping[str, Any]) -> Case:
-    """A case with its tensors.
+    """A case with its tensors; where it shares the model of another case, also with that one's weights and settings.
 
     Raises:
         FileNotFoundError: its file is not in the directory.
     """
-    return Case(entry["case"], entry, load_file(directory / entry["file"]))
+    tensors = load_file(directory / entry["file"])
+    if shared := entry.get("config", {}).get("weights_file"):
+        owner = next(other for other in read_manifest(directory).values() if other["file"] == shared)
+        entry = {**entry, "config": {**owner["config"], **entry["config"]}}
+        others = load_file(directory / shared)
+        tensors |= {key: value for key, value in others.items() if key.startswith(("weights/", "hf/"))}
+    return Case(entry["case"], entry, tensors)

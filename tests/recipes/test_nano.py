@@ -27,7 +27,8 @@ def test_a_recipe_parses_and_opens_with_its_command(path: Path) -> None:
 
 
 def test_the_nano_family_fits_together_and_has_its_stated_size() -> None:
-    encoder, decoder, generator = (load_recipe(RECIPES / f"nano/{n}.yaml") for n in ("encoder", "decoder", "generator"))
+    names = ("encoder", "decoder_bundled", "generator")
+    encoder, decoder, generator = (load_recipe(RECIPES / f"nano/{name}.yaml") for name in names)
     assert isinstance(encoder, EncoderStage.Config)
     assert isinstance(decoder, Stage1.Config) and isinstance(generator, Stage2.Config)
     width, grid = encoder.vision.width, encoder.image_size // encoder.patch_size

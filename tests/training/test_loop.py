@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny_recipes
 from raekit import checkpoint
@@ -111,8 +114,110 @@ def test_a_non_finite_step_changes_nothing_and_is_counted(tmp_path: Path, monkey
     trainer.train_step(batches)
     assert_same_bits(before, trainer.stage.state())
     assert (trainer.step, trainer.bad_steps) == (1, 1)
-    with pytest.raises(UserError, match="2 non-finite steps in a row"):
-        trainer.train_step(batches)
+    with pytest.raises(UserError, match="stopped at step 2: 2 non-finite steps in a row"):
+        trainer.train()
+    assert_same_bits(before, trainer.stage.state())
+
+
+MUON = {"name": "muon", "lr": 1e-3, "weight_decay": 0.1}
+ASKING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::is_nonzero")
+"""What the device has to finish its work for; ``item``, ``bool`` and ``float`` of a tensor come down to the first."""
+
+
+class Questions(TorchDispatchMode):
+    """Counts the times the host asks for a value."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.name().split(".")[0] in ASKING
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optim", [{}, MUON], ids=["adamw", "muon"])
+def test_the_host_asks_for_nothing_within_a_step(optim: dict[str, Any], tmp_path: Path) -> None:
+    values = {**tiny_recipes.stage2(tmp_path, is_llm_trained=True), "optim": optim}
+    trainer = Trainer(tiny_recipes.resolve(values, extra_ema=[0.9]))
+    micros = trainer.ready(trainer.stage.batches(0, 8))
+    trainer.train_step(micros)
+    with Questions() as questions:
+        trainer.train_step(micros)
+        assert questions.count == 1  # whether the uniforms are in [0, 1): asked of draws on the CPU only
+        assert trainer.bad_steps == 0
+        assert questions.count == 2  # the counter sees what it should
+
+
+def test_every_average_is_saved_restored_and_exported(tmp_path: Path) -> None:
+    values = tiny_recipes.stage2(tmp_path)
+    whole, broken = (
+        tiny_recipes.resolve({**values, "run": str(tmp_path / name)}, steps=4, extra_ema=[0.5, 0.9])
+        for name in ("whole", "broken")
+    )
+    artefact = Trainer(whole).train()
+    Trainer(broken).train()
+    shutil.rmtree(tmp_path / "broken" / "checkpoints" / "step_00000004")
+    Trainer(broken, is_resumed=True).train()
+    assert_same_bits(final_tensors(tmp_path / "whole", 4), final_tensors(tmp_path / "broken", 4))
+    kept = {name.split(".backbone")[0] for name in final_tensors(tmp_path / "whole", 4) if ".backbone" in name}
+    assert {"model", "ema", "ema_0.5", "ema_0.9"} <= kept
+    paths = [artefact, *(tmp_path / "whole" / f"ema_{decay}" / "generator" for decay in (0.5, 0.9))]
+    tensors = [load_file(path / "model.safetensors")["backbone.final.linear.weight"] for path in paths]
+    saved = final_tensors(tmp_path / "whole", 4)
+    for tensor, group in zip(tensors, ("ema", "ema_0.5", "ema_0.9"), strict=True):
+        assert torch.equal(tensor, saved[f"{group}.backbone.final.linear.weight"])
+    assert not torch.equal(tensors[1], tensors[2])
+    with pytest.raises(UserError, match=r"holds no ema_0.7; resume with the train.extra_ema it had"):
+        Trainer(tiny_recipes.resolve({**values, "run": str(tmp_path / "whole")}, extra_ema=[0.7]), is_resumed=True)
+
+
+SEPARATE = {"language_model_optim": {"lr": 1e-4, "betas": [0.9, 0.999], "schedule": {"shape": "constant"}}}
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "muon": ({}, {"optim": MUON}),
+    "trained_llm": ({"is_llm_trained": True}, SEPARATE),
+    "trained_llm_muon": ({"is_llm_trained": True}, {**SEPARATE, "optim": MUON}),
+}
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_variants_of_stage2_resume_exactly_and_ignore_micro_batches(variant: str, tmp_path: Path) -> None:
+    condition, changes = VARIANTS[variant]
+    values = {**tiny_recipes.stage2(tmp_path, **condition), **changes}
+    runs = {name: {**values, "run": str(tmp_path / name)} for name in ("whole", "broken", "one", "four")}
+    Trainer(tiny_recipes.resolve(runs["whole"])).train()
+    Trainer(tiny_recipes.resolve(runs["broken"])).train()
+    shutil.rmtree(tmp_path / "broken" / "checkpoints" / "step_00000004")
+    Trainer(tiny_recipes.resolve(runs["broken"]), is_resumed=True).train()
+    assert_same_bits(final_tensors(tmp_path / "whole", 4), final_tensors(tmp_path / "broken", 4))
+    weights = []
+    for name, micro in (("one", 32), ("four", 8)):
+        trainer = Trainer(tiny_recipes.resolve(runs[name], batch_size=32, micro_batch_size=micro))
+        trainer.train_step(trainer.ready(trainer.stage.batches(0, micro)))
+        weights.append({name: p.grad for name, p in trainer.parameters.items() if p.grad is not None})
+    for name, gradient in weights[0].items():
+        torch.testing.assert_close(weights[1][name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_checkpointed_activations_change_no_bit(tmp_path: Path) -> None:
+    values = tiny_recipes.stage2(tmp_path, is_llm_trained=True)
+    for name in (True, False):
+        recipe = tiny_recipes.resolve({**values, "run": str(tmp_path / str(name))}, checkpoint_activations=name)
+        Trainer(recipe).train()
+    assert_same_bits(final_tensors(tmp_path / "True", 4), final_tensors(tmp_path / "False", 4))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_compiled_blocks_train_alike(stage: str, tmp_path: Path) -> None:
+    values = RECIPES[stage](tmp_path)
+    for name in (True, False):
+        recipe = tiny_recipes.resolve({**values, "run": str(tmp_path / str(name))}, compile=name, steps=4)
+        Trainer(recipe).train()
+    compiled, plain = (final_tensors(tmp_path / name, 4) for name in ("True", "False"))
+    assert compiled.keys() == plain.keys()
+    for name, value in plain.items():
+        if name.startswith("model"):
+            torch.testing.assert_close(compiled[name], value, rtol=1e-2, atol=2e-3)
 
 
 def test_sigterm_saves_and_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

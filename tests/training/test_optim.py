@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from raekit.backbones import BACKBONES
+from raekit.backbones.sizes import DIT_DH
 from raekit.training.optim import OptimConfig, ScheduleConfig, Updater, build_optimizers, lr_factor
 
 
@@ -36,11 +38,20 @@ def test_only_matrices_decay_and_frozen_weights_are_left_out() -> None:
 
 
 def test_muon_takes_the_matrices_inside_and_adamw_the_ends() -> None:
-    model = nn.ModuleDict({"embed": nn.Linear(4, 8), "inner": nn.Linear(8, 8), "head": nn.Linear(8, 4)})
-    optimizers = build_optimizers(named(model), OptimConfig(name="muon"))
-    inner = [p for group in optimizers["muon"].param_groups for p in group["params"]]
-    assert len(inner) == 1 and inner[0] is model["inner"].weight
-    assert sum(len(group["params"]) for group in optimizers["adamw"].param_groups) == 5
+    """Of a DiT-DH with labels: all linear maps of trunk and head blocks, and nothing else."""
+    backbone = BACKBONES.build(
+        BACKBONES["dit_dh"].Config(size="nano"), latent_shape=(8, 4, 4), cond_width=DIT_DH["nano"].trunk.width
+    )
+    label = nn.Embedding(5, 8)
+    whole = named(nn.ModuleDict({"backbone": backbone, "table": label}))
+    optimizers = build_optimizers(whole, OptimConfig(name="muon"))
+    inner = {id(p) for group in optimizers["muon"].param_groups for p in group["params"]}
+    names = {name for name, p in whole.items() if id(p) in inner}
+    ends = ("qkv.weight", "proj.weight", "w12.weight", "w3.weight", "modulation.weight")
+    assert names == {n for n in whole if ("blocks.0." in n or "blocks.1." in n or "blocks." in n) and n.endswith(ends)}
+    assert any("head_blocks" in name for name in names)
+    held = sum(len(group["params"]) for optimizer in optimizers.values() for group in optimizer.param_groups)
+    assert held == len(whole)
 
 
 def test_muon_learns() -> None:
@@ -56,6 +67,29 @@ def test_muon_learns() -> None:
         updater.update(step)
         losses.append(loss.item())
     assert losses[-1] < 0.2 * losses[0]
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_a_step_marked_bad_changes_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    weights = {"blocks.0.weight": nn.Parameter(torch.randn(4, 4)), "bias": nn.Parameter(torch.randn(4))}
+    updater = Updater(weights, OptimConfig(name=name), total_steps=9, decays=(0.9,))
+
+    def everything() -> list[torch.Tensor]:
+        averages = [*updater.ema.values.values(), *updater.extra[0.9].values.values()]
+        return [t.clone() for t in (*weights.values(), *averages, *updater.state().values())]
+
+    for factor in (1.0, float("nan"), 1.0):
+        before = everything()
+        for weight in weights.values():
+            weight.grad = torch.ones_like(weight) * factor
+        bad = torch.tensor(float(factor != 1.0))
+        updater.clip()
+        updater.update(1, bad)
+        after = everything()
+        same = len(before) == len(after) and all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+        assert same == bool(bad)
+    assert all(value.isfinite().all() for value in after)
 
 
 def test_each_group_is_clipped_by_its_own_norm() -> None:
@@ -78,7 +112,7 @@ def test_a_late_starter_warms_up_from_its_own_start_and_decays_by_the_end() -> N
 def test_state_survives_the_file(name: str) -> None:
     def run(steps: int, resumed_at: int | None) -> torch.Tensor:
         torch.manual_seed(0)
-        weights = {"w": nn.Parameter(torch.randn(4, 4)), "b": nn.Parameter(torch.randn(4))}
+        weights = {"blocks.0.weight": nn.Parameter(torch.randn(4, 4)), "bias": nn.Parameter(torch.randn(4))}
         updater = Updater(weights, OptimConfig(name=name), total_steps=steps)
         for step in range(steps):
             if step == resumed_at:

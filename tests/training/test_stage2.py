@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import tiny_generator
+import tiny_language_model
 import tiny_recipes
 from raekit.errors import UserError
 from raekit.generate import TextToImage
 from raekit.training.draws import Draws
+from raekit.training.loop import Trainer
 from raekit.training.stage2 import EVALUATION_SEED, Stage2
 
 
@@ -145,3 +149,108 @@ def test_a_condition_that_does_not_fit_is_refused_before_training(tmp_path: Path
     for build_it in (lambda: Stage2(recipe, torch.device("cpu")), lambda: Stage2.describe(recipe)):
         with pytest.raises(UserError, match=r"condition: context is \[1, 1, 16\], this model needs \[1, 1, 40\]"):
             build_it()
+
+
+SLOW = {"lr": 1e-4, "betas": [0.9, 0.999]}
+
+
+def trained(folder: Path, **changes: object) -> Stage2:
+    """A stage that trains a tiny Qwen2 with its backbone, with random weights throughout."""
+    folder.mkdir(exist_ok=True)
+    condition = {"language_model": tiny_language_model.saved_qwen2(folder), "is_llm_trained": True}
+    return noisy(build(folder, condition, **changes))
+
+
+def noisy(stage: Stage2) -> Stage2:
+    """The stage with a backbone that reacts; a fresh one says zero whatever it is told."""
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in stage.generator.backbone.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return stage
+
+
+def test_a_trained_language_model_learns_is_saved_and_draws(tmp_path: Path) -> None:
+    stage = trained(tmp_path)
+    stage.loss(next(stage.batches(0, 4)), Draws(0, range(4)))["loss"].backward()
+    gradients = {n: p.grad for n, p in stage.parameters().items() if n.startswith("conditioner.language_model.layers")}
+    assert len(gradients) == 2 * 12 and all(g is not None and g.abs().max() > 0 for g in gradients.values())
+    with torch.no_grad():
+        for name in gradients:
+            stage.parameters()[name].add_(0.1)  # no longer what lies on disk
+    stage.generator.backbone.eval()
+    expected = stage.generator("a red circle", output="latent")
+    loaded = TextToImage.load(stage.export(tmp_path / "out"), device="cpu", precision="fp32")
+    torch.testing.assert_close(loaded("a red circle", output="latent"), expected)
+
+
+def test_language_model_and_queries_are_a_group_apart(tmp_path: Path) -> None:
+    stage = trained(tmp_path, language_model_optim=SLOW)
+    (player,) = stage.players()
+    assert list(player.groups) == ["model", "language_model"]
+    heads = {".".join(name.split(".")[:2]) for name in player.groups["language_model"].parameters}
+    assert heads == {"conditioner.language_model", "conditioner.queries"}
+    assert {"conditioner.connector.weight", "conditioner.null_token"} <= set(player.groups["model"].parameters)
+    assert player.groups["language_model"].optim.betas == (0.9, 0.999)
+    assert sum(len(group.parameters) for group in player.groups.values()) == len(stage.parameters())
+    trainer = Trainer(stage.config)
+    trainer.train()
+    rows = [row for row in trainer.run.history() if "lr" in row]
+    row = rows[0]
+    assert row["language_model/lr"] == pytest.approx(1e-4) and row["lr"] == pytest.approx(1e-3)
+    assert rows[-1]["language_model/grad_norm"] > 0  # at first nothing passes the zeros at the backbone's end
+
+
+def test_an_optimiser_for_what_is_not_trained_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="language_model_optim: neither language model nor queries are trained"):
+        build(tmp_path, {"are_queries_trained": False}, language_model_optim=SLOW).players()
+
+
+def test_a_run_can_start_from_a_generator_and_keep_parts_of_it(tmp_path: Path) -> None:
+    first = trained(tmp_path, transport={"prediction": "x"})
+    path = first.export(tmp_path / "first")
+    values = tiny_recipes.stage2(tmp_path)
+    bare = {key: value for key, value in values.items() if key not in ("backbone", "condition", "latent_space")}
+    started = {**bare, "init_generator": str(path), "frozen": ["language_model"]}
+    recipe = tiny_recipes.resolve(started)
+    assert recipe.transport.prediction == "x" and recipe.condition.is_llm_trained
+    stage = Stage2(recipe, torch.device("cpu"))
+    before, after = first.state(), stage.state()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    names = set(stage.parameters())
+    assert not any(name.startswith("conditioner.language_model") for name in names)
+    assert {"conditioner.queries", "conditioner.connector.weight", "backbone.embed.proj.weight"} <= names
+    whole = {**values, "condition": recipe.condition.model_dump(), "init_generator": str(path)}
+    with pytest.raises(UserError, match=r"transport.prediction: 'velocity', but the generator .* was trained with 'x'"):
+        Stage2(tiny_recipes.resolve({**whole, "transport": {}}), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("parts", [["backbone"], ["language_model"], ["backbone", "language_model"]], ids="+".join)
+def test_adapters_are_trained_resumed_and_draw(tmp_path: Path, parts: list[str]) -> None:
+    pytest.importorskip("peft")
+    path = noisy(build(tmp_path)).export(tmp_path / "first")
+    values = tiny_recipes.stage2(tmp_path)
+    bare = {key: value for key, value in values.items() if key not in ("backbone", "condition", "latent_space")}
+    bare |= {"init_generator": str(path), "lora": {"rank": 2, "parts": parts}, "optim": {"lr": 0.05, "ema": 0.5}}
+    if "language_model" in parts:
+        bare |= {"language_model_optim": SLOW}
+    runs = {name: tiny_recipes.resolve({**bare, "run": str(tmp_path / name)}) for name in ("whole", "broken")}
+    adapters = [Trainer(recipe).train() for recipe in runs.values()]
+    shutil.rmtree(tmp_path / "broken" / "checkpoints" / "step_00000004")
+    resumed = Trainer(runs["broken"], is_resumed=True)
+    assert {name.split(".")[1] for name in resumed.parameters} == set(parts)
+    assert set(resumed.stage.state()) == set(resumed.parameters)  # a checkpoint holds adapters, not the generator
+    resumed.train()
+    assert adapters[0] == tmp_path / "whole" / "lora"
+    left, right = (load_file(folder / "adapter_model.safetensors") for folder in adapters)
+    assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+    generator = TextToImage.load(path, device="cpu", precision="fp32")
+    plain = generator("a red circle", output="latent")
+    generator.load_lora(adapters[0])
+    changed = generator("a red circle", output="latent")
+    assert not torch.equal(changed, plain)
+
+
+def test_adapters_need_a_generator(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="lora: adapters need a generator to adapt; name it with init_generator"):
+        tiny_recipes.resolve({**tiny_recipes.stage2(tmp_path), "lora": {}})

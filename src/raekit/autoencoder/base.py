@@ -126,7 +126,7 @@ class Trainable(Autoencoder):
     def outline(cls, config: Any) -> Self:
         """The latent space on the meta device: every size and count of it, without a weight or a download."""
         with torch.device("meta"):
-            return cls(config)  # type: ignore[call-arg]
+            return cls(config)
 
     @abstractmethod
     def trained(self) -> dict[str, nn.Module]:

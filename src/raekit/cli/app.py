@@ -22,6 +22,7 @@ from raekit.cli.evaluate import evaluate
 from raekit.cli.explain import explain
 from raekit.cli.generate import generate
 from raekit.cli.list import list_parts
+from raekit.cli.lora import lora
 from raekit.cli.prepare import prepare
 from raekit.cli.reconstruct import reconstruct
 from raekit.cli.train import train
@@ -41,6 +42,7 @@ VERBS: tuple[tuple[str, Callable[..., Any] | typer.Typer, str], ...] = (
     ("understand", later.understand, USE),
     ("evaluate", evaluate, USE),
     ("convert", convert, MAKE),
+    ("lora", lora, MAKE),
     ("bench", bench, LOOK),
     ("study", later.study, LOOK),
     ("serve", later.serve, USE),

@@ -34,6 +34,8 @@ class Options(Config):
     """The noise level a decoder was trained with."""
     autoencoder: str | None = None
     """A generator's latent space, a directory of ours."""
+    reply: str | None = None
+    """What a Scale-RAE model writes ahead of a picture (default: it is asked)."""
     lossy: bool | None = None
     """Write a layout that cannot hold everything, and say what is lost."""
     encoder_names: Literal["installed", "hub"] | None = None

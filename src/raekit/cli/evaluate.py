@@ -1,4 +1,4 @@
-"""``raekit evaluate reconstruction|generation DATA...``: figures of models, side by side.
+"""``raekit evaluate reconstruction|generation DATA...``: figures of models, side by side; ``evaluate scenes`` is apart.
 
 In: pictures and models. Out: one table with a column for each model on standard output; on request a directory with
 ``report.json``, ``report.html`` and sheets of pictures. DATA is a folder of pictures, a folder of shards, a tar, a
@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from raekit.cli.evaluate_scenes import scenes
 from raekit.cli.options import options_of
-from raekit.cli.report import progress_bar
+from raekit.cli.report import print_table, progress_bar
 from raekit.config import Config
 from raekit.errors import UserError
 from raekit.samplers.settings import Sampling
 
 if TYPE_CHECKING:
     from raekit.evaluate.figures import Instruments
-    from raekit.evaluate.report import Report, Row
+    from raekit.evaluate.report import Report
 
 DATA_HELP = "Folders of pictures or shards, tars, recipes (their held-out pictures), or rendered_text."
 NUM_HELP = "Most pictures of each DATA."
 OUT_HELP = "Directory for report.json, report.html and sheets."
 
 evaluate = typer.Typer(no_args_is_help=True, help="Measure models on pictures.")
+evaluate.command()(scenes)
 
 
 class Measuring(Config):
@@ -167,25 +169,9 @@ def _named(models: str | None) -> dict[str, str | None]:
 
 
 def _show(report: Report, out: Path | None) -> None:
-    _print_table([column.name for column in report.columns], report.table())
+    print_table([column.name for column in report.columns], report.table())
     for note in report.notes:
         typer.echo(note)
     if out is not None:
         for path in report.save(out):
             typer.echo(path)
-
-
-def _print_table(names: list[str], groups: list[tuple[str, list[Row]]]) -> None:
-    """Groups of labelled rows under a line of column names, every column as wide as it must be."""
-    rows = [("", names), *(row for _, group in groups for row in group)]
-    label_width = max(len(label) for label, _ in rows)
-    widths = [max(len(cells[index]) for _, cells in rows) for index in range(len(names))]
-
-    def line(label: str, cells: list[str]) -> str:
-        return "  ".join([f"  {label:<{label_width}}", *(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))])
-
-    typer.echo(line("", names))
-    for title, group in groups:
-        typer.secho(title, bold=True)
-        for label, cells in group:
-            typer.echo(line(label, cells))

@@ -1,7 +1,8 @@
 """``raekit explain RECIPE``: what a recipe comes to, before a GPU is asked for it.
 
 In: a recipe and overrides. Out: the resolved YAML with every default written out, then what the code derives from it
-(latent shape, parameter counts, time shift ...). No weights are loaded.
+(latent shape, parameter counts, time shift ...), and with ``--gpu`` an estimate of memory and hours. No weights are
+loaded.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ def explain(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. optim.lr=1e-4.")
     ] = None,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", help="Estimate memory and hours on this GPU, e.g. h100 or rtx4090.")
+    ] = None,
+    gpus: Annotated[int, typer.Option("--gpus", help="How many of them.")] = 1,
+    mfu: Annotated[float, typer.Option("--mfu", help="Share of their peak speed that is reached.")] = 0.4,
 ) -> None:
     """Show a recipe with every default written out, and what the code derives from it."""
     from raekit.config import dump_yaml
@@ -29,3 +35,7 @@ def explain(
     typer.echo(dump_yaml(resolved).rstrip())
     if derived:
         print_rows("\nderived", derived)
+    if gpu is not None:
+        from raekit.training.budget import Machine, budget
+
+        print_rows("\nestimate, nothing measured", budget(resolved.parts(), resolved.train, Machine(gpu, gpus, mfu)))

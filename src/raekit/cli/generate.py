@@ -21,13 +21,14 @@ import typer
 import raekit
 from raekit.cli.options import options_of
 from raekit.config import Config
+from raekit.errors import UserError
 from raekit.samplers.settings import Sampling
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from raekit.generate import Callback
+    from raekit.generate import Callback, ImageGenerator
 
 SLUG_LENGTH = 48
 """Longest prompt part of a file name, characters; in any script that leaves room for the seed below 255 bytes."""
@@ -61,7 +62,17 @@ class Loading(Config):
     """Branch, tag or commit of a hub repository."""
 
 
+class Adapting(Config):
+    """Low-rank adapters beside the model's weights."""
+
+    lora: str | None = None
+    """Directory of adapters to draw with (`raekit lora list` names some)."""
+    lora_scale: float | None = None
+    """What the adapters say is multiplied by this (default: 1)."""
+
+
 @options_of(Loading, default=False)
+@options_of(Adapting, default=False)
 @options_of(Drawing, default=False)
 @options_of(Sampling, guidance="--guidance-kind", guidance_scale="--guidance")
 def generate(
@@ -88,7 +99,7 @@ def generate(
     loading, drawing, sampling = (stated(options, kind) for kind in (Loading, Drawing, Sampling))
     generator = raekit.load(model, **loading)
     common = {**generator.sampling(**sampling).model_dump(mode="json"), **drawing}
-    common |= {"model": generator.checksum, "version": raekit.__version__}
+    common |= {"model": generator.checksum, "version": raekit.__version__, **adapted(generator, options)}
     start = time.perf_counter()
     with progress() as report:
         latents = generator.sample(prompts, num, seed, report, **sampling, **drawing)
@@ -110,6 +121,21 @@ def generate(
         paths.append(save_png(out / "grid.png", sheet, {"prompts": prompts, "seed": seed, "num": num, **common}))
     for path in paths:
         typer.echo(path)
+
+
+def adapted(generator: ImageGenerator, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Load the adapters that were asked for; what a picture remembers of them.
+
+    Raises:
+        UserError: a scale without adapters, no adapters there, or adapters of another generator.
+    """
+    directory, scale = options["lora"], options["lora_scale"]
+    if directory is None:
+        if scale is not None:
+            raise UserError(f"--lora-scale {scale:g}: there are no adapters to scale; name some with --lora")
+        return {}
+    generator.load_lora(directory, 1.0 if scale is None else scale)
+    return {"lora": directory, "lora_scale": 1.0 if scale is None else scale}
 
 
 def stated(options: Mapping[str, Any], settings: type[Config]) -> dict[str, Any]:

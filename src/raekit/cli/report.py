@@ -23,6 +23,22 @@ def print_rows(title: str, rows: Iterable[tuple[str, object]]) -> None:
             typer.echo(f"  {'':<{width}}  {line}".rstrip())
 
 
+def print_table(names: list[str], groups: list[tuple[str, list[tuple[str, list[str]]]]]) -> None:
+    """Groups of labelled rows under a line of column names, every column as wide as it must be."""
+    rows = [("", names), *(row for _, group in groups for row in group)]
+    label_width = max(len(label) for label, _ in rows)
+    widths = [max(len(cells[index]) for _, cells in rows) for index in range(len(names))]
+
+    def line(label: str, cells: list[str]) -> str:
+        return "  ".join([f"  {label:<{label_width}}", *(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))])
+
+    typer.echo(line("", names))
+    for title, group in groups:
+        typer.secho(title, bold=True)
+        for label, cells in group:
+            typer.echo(line(label, cells))
+
+
 @contextmanager
 def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on standard error, and the function that moves it to a number of finished things out of ``total``."""

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from raekit.conditioning.gguf_llama import load_gguf_llama
+from raekit.conditioning.language_shapes import known_settings
 from raekit.errors import UserError
 from raekit.files import atomic_directory
 
@@ -71,18 +72,29 @@ def _loader(config: Any) -> Any:
     return AutoModelForCausalLM if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else AutoModelForTextEncoding
 
 
-def language_model_width(name_or_dir: str | Path) -> int:
-    """The hidden size ``H`` of a language model, from its config alone; no weights are read.
+def language_model_settings(name_or_dir: str | Path) -> Any:
+    """The transformers config of a language model; of a published one (``language_shapes.py``) its sizes, unasked.
 
     Raises:
         UserError: as :func:`load_language_model`.
     """
     from transformers import AutoConfig
 
+    if (known := known_settings(str(name_or_dir))) is not None:
+        return known
     try:
-        return int(AutoConfig.from_pretrained(_resolve(name_or_dir)).hidden_size)
+        return AutoConfig.from_pretrained(_resolve(name_or_dir))
     except (OSError, ValueError) as error:
         raise UserError(_unavailable(name_or_dir, error)) from error
+
+
+def language_model_width(name_or_dir: str | Path) -> int:
+    """The hidden size ``H`` of a language model, from its config alone; no weights are read.
+
+    Raises:
+        UserError: as :func:`load_language_model`.
+    """
+    return int(language_model_settings(name_or_dir).hidden_size)
 
 
 def fingerprint(model: nn.Module) -> bytes:

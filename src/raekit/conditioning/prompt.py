@@ -60,6 +60,7 @@ class PromptConditioner(Conditioner):
         hidden: width ``H`` of the language model.
         connector: ``Linear(H -> Z)``, made by the subclass.
         fingerprint: ``[8]`` uint8, of a frozen language model; zero until the model is first used.
+        is_adapted: low-rank adapters of the language model are being trained, so gradients pass through it.
     """
 
     fingerprint: Tensor
@@ -104,6 +105,8 @@ class PromptConditioner(Conditioner):
         self.width = config.width or self.hidden
         self.num_cut = 0
         self.register_buffer("fingerprint", torch.zeros(FINGERPRINT_BYTES, dtype=torch.uint8))
+        self.is_adapted = False
+        self._is_checked = False
         # Model, tokenizer and fingerprint in a tuple: torch does not look inside, so nothing of it is trained or saved.
         self._frozen: tuple[Any, Any, Tensor] | None = None
         if config.is_llm_trained:
@@ -115,7 +118,13 @@ class PromptConditioner(Conditioner):
     @property
     def is_cacheable(self) -> bool:
         """Whether the features of a prompt stay the same through training."""
-        return not self.config.is_llm_trained
+        return not self.config.is_llm_trained and not self.is_adapted
+
+    @property
+    def reader(self) -> nn.Module:
+        """The language model without its vocabulary head, frozen or trained, on the conditioner's device."""
+        model: nn.Module = self._loaded()[0]
+        return model
 
     def forward(self, prompts: Sequence[str] | Tensor) -> Cond:
         """The condition of ``B`` prompts.
@@ -225,6 +234,8 @@ class PromptConditioner(Conditioner):
         model, tokenizer, digest = self._frozen
         if model.device != device:
             model.to(device)
+        if self._is_checked:
+            return model, tokenizer
         if not self.fingerprint.any():
             self.fingerprint.copy_(digest)
         elif self.fingerprint.tolist() != digest.tolist():
@@ -232,7 +243,13 @@ class PromptConditioner(Conditioner):
                 f"condition.language_model: {self.config.language_model!r} has weights {_hex(digest)}, this model was "
                 f"trained with {_hex(self.fingerprint)}; give the language model it was trained with"
             )
+        self._is_checked = True
         return model, tokenizer
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        """As ever; and the fingerprint that comes with the state has not been compared yet."""
+        self._is_checked = False
+        super()._load_from_state_dict(*arguments)
 
     def _reader(self, model: Any) -> Any:
         """The part of a language model that ends in hidden states; of a text encoder, the whole."""
@@ -253,6 +270,21 @@ def padded(rows: Sequence[list[int]], side: str, device: torch.device) -> tuple[
         for parts in (rows, ones)
     )
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def causal_mask(model: Any, mask: Tensor) -> Tensor:
+    """Which words each word of a padded batch attends to, ``[B, 1, L, L]`` bool: those before it that are no padding.
+
+    transformers would make the same mask, but first ask the device whether there is any padding, and so make the host
+    wait for it in every training step. Models with another form of attention get ``mask`` ``[B, L]`` as it is.
+    """
+    settings = model.config
+    kinds = set(getattr(settings, "layer_types", None) or ["full_attention"])
+    is_plain = kinds == {"full_attention"} and getattr(settings, "sliding_window", None) is None
+    if settings._attn_implementation != "sdpa" or not is_plain:
+        return mask
+    length = mask.shape[1]
+    return mask.bool()[:, None, None] & torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
 
 
 def _hex(digest: Tensor) -> str:

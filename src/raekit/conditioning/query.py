@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from raekit.conditioning.base import Cond
-from raekit.conditioning.prompt import Features, PromptConditioner, padded
+from raekit.conditioning.prompt import Features, PromptConditioner, causal_mask, padded
 from raekit.errors import UserError
 
 QUERY_SEED = 0
@@ -87,14 +87,15 @@ class QueryConditioner(PromptConditioner):
         """
         model, _ = self._loaded()
         # Padded on the left, so that the queries follow each prompt directly.
-        ids, mask = padded(self._rows(prompts), "left", self.queries.device)
+        rows = self._rows(prompts)
+        ids, mask = padded(rows, "left", self.queries.device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_cacheable):
             words = model.get_input_embeddings()(ids)
             queries = self.queries.to(words.dtype).expand(len(ids), -1, -1)
             mask = torch.cat([mask, mask.new_ones(queries.shape[:2])], dim=1)
             states: Tensor = model(
                 inputs_embeds=torch.cat([words, queries], dim=1),
-                attention_mask=mask,
+                attention_mask=causal_mask(model, mask) if len({len(row) for row in rows}) > 1 else mask,
                 position_ids=(mask.cumsum(1) - 1).clamp(min=0),
                 use_cache=False,
             ).last_hidden_state

@@ -7,7 +7,7 @@ model can be asked for pairs of things that it never saw together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,6 +71,15 @@ def plan_scene(task: Task, kinds: Sequence[str], split: str, generator: np.rando
         if all(is_held_out(name) == (split == "test") for name in _combinations(task, chosen, colours)):
             return _PLANNERS[task](chosen, colours, generator)
     raise UserError(f"scenes split {split!r}: {len(kinds)} classes hold no such pair for {task}; use more sprites")
+
+
+def assorted(kinds: Sequence[str], generator: np.random.Generator) -> Iterator[tuple[PlannedObject, ...]]:
+    """Every class once as it is and once in some colour, in scenes of up to four that belong to no task."""
+    things = [(kind, None) for kind in kinds] + [(kind, str(generator.choice(GENEVAL_COLOURS))) for kind in kinds]
+    order = generator.permutation(len(things))
+    for first in range(0, len(things), len(_QUARTERS)):
+        chosen = [things[i] for i in order[first : first + len(_QUARTERS)]]
+        yield tuple(PlannedObject(kind, colour, cell) for (kind, colour), cell in zip(chosen, _QUARTERS, strict=False))
 
 
 def plan_of(task: Task, include: Sequence[dict[str, Any]], generator: np.random.Generator) -> ScenePlan:

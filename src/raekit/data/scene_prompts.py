@@ -54,13 +54,13 @@ class ScenePrompt:
         return {"tag": fields["task"], "prompt": fields["text"], "include": list(fields["include"])}
 
 
-def planned_prompts(scenes: Scenes, task: Task, num: int, seed: int) -> list[ScenePrompt]:
-    """``num`` prompts of a task in the scenes' split, as different as chance makes them."""
+def planned_prompts(scenes: Scenes, split: str, task: Task, num: int, seed: int) -> list[ScenePrompt]:
+    """``num`` prompts of a task, about pairs of the split (see :mod:`raekit.data.scene_plan`), drawn by chance."""
     found = []
     for index in range(num):
         generator = np.random.default_rng([PROMPT_STREAM, seed, TASKS.index(task), index])
         style = str(generator.choice(sorted(scenes.sprites)))
-        plan = plan_scene(task, sorted(scenes.sprites[style]), scenes.config.split, generator)
+        plan = plan_scene(task, sorted(scenes.sprites[style]), split, generator)
         found.append(ScenePrompt(task, LEAD + plan.caption, tuple(plan.include)))
     return found
 
@@ -86,13 +86,11 @@ def styles_of(prompt: ScenePrompt, scenes: Scenes) -> list[str]:
     return sorted(style for style, kinds in scenes.sprites.items() if prompt.kinds <= kinds.keys())
 
 
-def true_picture(
-    prompt: ScenePrompt, scenes: Scenes, seed: Sequence[int]
-) -> tuple[Pixels, list[dict[str, Any]]]:
-    """A picture ``[size, size, 3]`` of which ``prompt`` is true, in a style and cells by chance, and what stands where."""
+def true_picture(prompt: ScenePrompt, scenes: Scenes, seed: Sequence[int]) -> tuple[Pixels, list[dict[str, Any]]]:
+    """A picture ``[size, size, 3]`` of which ``prompt`` is true, otherwise by chance; and what stands where in it."""
     generator = np.random.default_rng([PICTURE_STREAM, *seed])
     style = str(generator.choice(styles_of(prompt, scenes)))
-    return scenes.draw(plan_of(prompt.task, prompt.include, generator), style, generator)
+    return scenes.draw(plan_of(prompt.task, prompt.include, generator).objects, style, generator)
 
 
 def _prompt(line: str, where: str) -> ScenePrompt:

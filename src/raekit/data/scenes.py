@@ -8,6 +8,7 @@ of Scale-RAE (section 2), and a benchmark of composition whose answers are known
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -80,14 +81,16 @@ class Scenes(Source):
         style = self._styles[int(generator.integers(len(self._styles)))]
         task = cfg.tasks[int(generator.integers(len(cfg.tasks)))]
         plan = plan_scene(task, self._kinds[style], cfg.split, generator)
-        canvas, truth = self.draw(plan, style, generator)
+        canvas, truth = self.draw(plan.objects, style, generator)
         return Sample(canvas, f"a picture of {plan.caption}", f"{index:09d}", _described(plan, style, truth, cfg.split))
 
-    def draw(self, plan: ScenePlan, style: str, generator: np.random.Generator) -> tuple[Pixels, list[dict[str, Any]]]:
-        """A picture ``[size, size, 3]`` of ``plan`` in a style that draws all its classes, and what stands where."""
-        canvas = draw_background(self.config.size, {thing.colour for thing in plan.objects}, generator)
+    def draw(
+        self, objects: Sequence[PlannedObject], style: str, generator: np.random.Generator
+    ) -> tuple[Pixels, list[dict[str, Any]]]:
+        """A picture ``[size, size, 3]`` of ``objects`` in a style that draws all their classes; what stands where."""
+        canvas = draw_background(self.config.size, {thing.colour for thing in objects}, generator)
         truth = []
-        for thing in plan.objects:
+        for thing in objects:
             choices = self.sprites[style][thing.kind]
             sprite = self.sprite(choices[int(generator.integers(len(choices)))])
             box = place(canvas, sprite, thing, generator)

@@ -169,9 +169,10 @@ class RepresentationEncoder(nn.Module, ABC):
         """
         settings = cls._changed(cls.published_settings(config)) if config.path is None else cls._stored_settings(config)
         _, model_class = cls.classes(config)
+        # Nothing is computed with it.
+        config = config.model_copy(update={"precision": "auto", "compile": False})
         with torch.device("meta"):
-            # Nothing is computed with it.
-            return cls(config.model_copy(update={"precision": "auto", "compile": False}), backbone=model_class(settings))
+            return cls(config, backbone=model_class(settings))
 
     @classmethod
     def num_parameters(cls, config: EncoderConfig) -> int:
@@ -181,15 +182,15 @@ class RepresentationEncoder(nn.Module, ABC):
         _, model_class = cls.classes(config)
         with torch.device("meta"):
             backbone = model_class(settings)
-        block = sum(p.numel() for p in _block_list(backbone, 1).parameters())
-        return sum(p.numel() for p in backbone.parameters()) + (config.shape.depth - 1) * block
+        whole, block = (sum(int(p.numel()) for p in part.parameters()) for part in (backbone, _block_list(backbone, 1)))
+        return whole + (config.shape.depth - 1) * block
 
     @classmethod
     def variants(cls) -> list[tuple[str, str]]:
         """Each published size, what it is made of, and its exact number of weights."""
         sizes = get_args(cls.Config.model_fields["size"].annotation) if "size" in cls.Config.model_fields else ()
-        configs = {size: cls.Config.model_validate({"size": size}) for size in sizes}
-        return [(size, f"{config.shape}: {cls.num_parameters(config):,} parameters") for size, config in configs.items()]
+        configs = [(size, cls.Config.model_validate({"size": size})) for size in sizes]
+        return [(size, f"{config.shape}: {cls.num_parameters(config):,} parameters") for size, config in configs]
 
     @classmethod
     def _stored_settings(cls, config: EncoderConfig) -> Any:

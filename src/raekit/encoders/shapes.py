@@ -6,7 +6,7 @@ so that a recipe can be checked, counted and explained where there is neither a 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Shape(NamedTuple):
@@ -31,7 +31,7 @@ class Shape(NamedTuple):
     is_gated: bool = False
 
     @property
-    def settings(self) -> dict[str, int]:
+    def settings(self) -> dict[str, Any]:
         """As the configs of transformers call it; how they state the MLP differs, and is left out."""
         return {
             "hidden_size": self.width,

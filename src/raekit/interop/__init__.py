@@ -12,10 +12,12 @@ FORMATS = Registry(
     "formats",
     {
         "diffusers": "raekit.interop.diffusers:DiffusersRAE",
+        "diffusers_pipeline": "raekit.interop.diffusers_pipeline:DiffusersPipeline",
         "diffusers_vae": "raekit.interop.diffusers_vae:DiffusersVAE",
         "rae": "raekit.interop.rae:RAECollection",
         "scale_rae": "raekit.interop.scale_rae:ScaleRAEDecoder",
         "raev2": "raekit.interop.raev2:RAEv2Decoder",
+        "scale_rae_model": "raekit.interop.scale_rae_model:ScaleRAEModel",
         "dit": "raekit.interop.generator:PublishedGenerator",
         "vgg16": "raekit.interop.loss_networks:VGG16",
         "lpips": "raekit.interop.loss_networks:LPIPSHeads",

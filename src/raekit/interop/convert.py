@@ -14,11 +14,15 @@ from typing import Any
 from raekit import generator_files
 from raekit.autoencoder import artefact
 from raekit.errors import UserError
+from raekit.hub import part
 from raekit.interop import FORMATS
 from raekit.interop.decoder import CONFIG_FILE
 from raekit.interop.format import ConvertConfig, Format, Source
 from raekit.interop.ledger import Rows, name_some
 from raekit.registry import nearest_hint
+
+GENERATOR = "generator"
+"""Folder of the generator in a whole model."""
 
 PREFERRED = {artefact.FORMAT: "rae", generator_files.FORMAT: "dit"}
 """What an artefact of ours is written in when nothing is said."""
@@ -28,7 +32,8 @@ def convert(source: Path, target: Path, config: ConvertConfig | None = None) -> 
     """Convert ``source`` to ``target``: into a published layout if it is ours, into ours otherwise.
 
     Args:
-        source: a weight file, a directory of one, a mirror of the RAE collection, or one of our artefacts.
+        source: a weight file, a directory of one, a mirror of the RAE collection, or one of our artefacts; of a whole
+            model of ours, its generator.
         target: a directory (for a single network also a ``.safetensors`` file) that does not exist yet.
         config: what is needed besides; each format says what it misses.
 
@@ -39,7 +44,7 @@ def convert(source: Path, target: Path, config: ConvertConfig | None = None) -> 
         UserError: nothing that can be converted, keys that do not fit, or an option missing, wrong or out of place;
             nothing is then left at ``target``.
     """
-    config = config or ConvertConfig()
+    config, source = config or ConvertConfig(), part(source, GENERATOR)
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise UserError(f"convert: {str(target)!r} is there already; name another place, or remove it first")
     ours = own_format(source)

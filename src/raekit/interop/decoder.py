@@ -138,7 +138,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """A ``config.json``; empty if there is none.
 
     Raises:
-        UserError: not JSON, or a value of :data:`FIXED` other than the one that is supported.
+        UserError: not JSON, or no object.
     """
     if not path.is_file():
         return {}
@@ -148,10 +148,14 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise UserError(f"convert: {str(path)!r} is not valid JSON ({error}); copy it again") from None
     if not isinstance(settings, dict):
         raise UserError(f"convert: {str(path)!r} holds a {type(settings).__name__}; name a directory of weights")
+    return settings
+
+
+def check_settings(settings: Mapping[str, Any], source: str) -> None:
+    """Raise UserError if a decoder's ``config.json`` has a value of :data:`FIXED` other than the one supported."""
     for key, value in FIXED.items():
         if settings.get(key, value) != value:
-            raise UserError(f"decoder config {str(path)!r}: {key} is {settings[key]!r}, only {value!r} is supported")
-    return settings
+            raise UserError(f"{source}: {key} is {settings[key]!r}, only {value!r} is supported")
 
 
 def key_names(depth: int, style: AttentionNames, prefix: str = "") -> dict[str, tuple[str, ...]]:

@@ -101,7 +101,7 @@ class DiffusersRAE(Format):
         with tempfile.TemporaryDirectory() as scratch, atomic_directory(target) as folder:
             inside = Path(scratch) / ENCODER_FOLDER
             write_encoder(kind, tensors, settings["encoder_num_hidden_layers"], inside)
-            encoder, row = self._encoder(kind, inside, target, settings["encoder_input_size"])
+            encoder, row = self._encoder(kind, inside, settings["encoder_input_size"])
             _check_pixels(encoder, pixels, ledger.source)
             rae = assemble(encoder, decoder, None if is_identity(statistics) else statistics, tau, ledger.source)
             rae.save(folder)
@@ -136,7 +136,7 @@ class DiffusersRAE(Format):
             *autoencoder_rows(rae),
         ]
 
-    def _encoder(self, kind: Kind, inside: Path, target: Path, input_size: int) -> tuple[RepresentationEncoder, str]:
+    def _encoder(self, kind: Kind, inside: Path, input_size: int) -> tuple[RepresentationEncoder, str]:
         """The encoder that the artefact names, and what the report says of it."""
         found: RepresentationEncoder = ENCODERS.build(
             ENCODERS[kind.type].Config(**stated_settings(kind, inside, input_size))

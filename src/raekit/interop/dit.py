@@ -147,9 +147,7 @@ def dit_from(
     layout = LAYOUTS[name]
     statistics = {key: tensors.pop(key) for key in STATISTICS if key in tensors}
     condition = tensors.pop(layout.condition).clone() if layout.condition in tensors else None
-    # A released model may be large: no time is spent on initial weights that are overwritten.
-    with torch.device("meta"):
-        backbone = _Shape(tensors, layout, source).build(heads, head_depth)
+    backbone = outline(tensors, heads, head_depth, source)
     own = {key: value for key, value in backbone.named_buffers() if value is not None}
     backbone.to_empty(device="cpu")
     names = _names(backbone, layout)
@@ -162,6 +160,18 @@ def dit_from(
         own["position"] = position.flatten(0, -2)
     load_strict(backbone, own, source)
     return Generator(backbone, name, condition, statistics)
+
+
+def outline(
+    tensors: Mapping[str, Tensor], heads: int | None = None, head_depth: int | None = None, source: str = "weights"
+) -> DiT | DiTDH:
+    """The backbone whose weights some tensors are, on the meta device; arguments and errors as :func:`dit_from`.
+
+    A released model may be large: no time is spent on initial weights that are overwritten.
+    """
+    tensors = _bare(tensors)
+    with torch.device("meta"):
+        return _Shape(tensors, LAYOUTS[layout_of(tensors, source)], source).build(heads, head_depth)
 
 
 def dit_to(generator: Generator) -> dict[str, Tensor]:

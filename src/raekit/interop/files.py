@@ -1,11 +1,13 @@
 """Reading other systems' weight files: one flat dictionary of tensors, whatever they were wrapped in.
 
-In: a ``.pt`` / ``.pth`` file (read with ``weights_only=True``) or ``.safetensors``. Out: tensors by their author's
-names, without the prefixes that training wrappers add, and what was wrapped around them.
+In: a ``.pt``, ``.pth`` or ``.bin`` file (read with ``weights_only=True``), ``.safetensors``, or the index of a model
+that lies in several of either. Out: tensors by their author's names, without the prefixes that training wrappers add,
+and what was wrapped around them.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,15 +25,24 @@ WRAPPERS = ("ema", "model", "state_dict", "module")
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 """Prefixes that data-parallel training and ``torch.compile`` add."""
 
+WRAPPER_SEGMENT = "_orig_module."
+"""What training on TPUs puts in the middle of a key, once for each wrapped module."""
+
+COMPRESSED = (".zstd", ".zst")
+
+INDEX = ".index.json"
+"""End of the name of a file that says which shard holds which key."""
+
 
 def read_ledger(path: Path) -> Ledger:
     """The tensors of a weight file, unwrapped, none of them accounted for yet but what the wrappers held.
 
     Raises:
-        UserError: no such file, a damaged one, one that needs unpickling code, or one without tensors.
+        UserError: no such file, a damaged one, one that needs unpickling code, one without tensors, or an index some of
+            whose shards are missing or hold other keys than it says.
     """
     path = Path(path)
-    content = load_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    content = _read_shards(path) if path.name.endswith(INDEX) else _read_file(path)
     ledger = unwrap(content, f"weights {str(path)!r}")
     if not ledger.tensors:
         raise UserError(f"{ledger.source}: holds no tensors; name a file of weights")
@@ -94,7 +105,45 @@ def _why_not(key: str, inner: str) -> str:
 def _bare(key: str) -> str:
     while (prefix := next((p for p in WRAPPER_PREFIXES if key.startswith(p)), None)) is not None:
         key = key.removeprefix(prefix)
-    return key
+    return key.replace(WRAPPER_SEGMENT, "")
+
+
+def _read_shards(index: Path) -> dict[str, Any]:
+    """The tensors of all shards that an index names."""
+    shards: dict[str, set[str]] = {}
+    for key, shard in _weight_map(index).items():
+        shards.setdefault(shard, set()).add(key)
+    if missing := [name for name in shards if not (index.parent / name).is_file()]:
+        raise UserError(
+            f"weights {str(index)!r}: {len(missing)} of {len(shards)} shards are missing ({name_some(missing)}); copy "
+            "them beside it"
+        )
+    tensors: dict[str, Any] = {}
+    for name, keys in sorted(shards.items()):
+        found = _read_file(index.parent / name)
+        check_keys(found, keys, f"weights {str(index.parent / name)!r}, against its index")
+        tensors |= found
+    return tensors
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Key to the name of its shard."""
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"weights {str(index)!r}: no such file; check the path") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"weights {str(index)!r} is not valid JSON ({error}); copy it again") from None
+    found = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+        raise UserError(f"weights {str(index)!r}: it has no weight_map from keys to shards; copy it again")
+    return found
+
+
+def _read_file(path: Path) -> Mapping[str, Any]:
+    if path.suffix in COMPRESSED:
+        raise UserError(f"weights {str(path)!r}: it is compressed; unpack it with `zstd -d {path.name}`")
+    return load_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ from raekit.encoders import ENCODERS
 from raekit.encoders.base import EncoderConfig
 from raekit.errors import UserError
 from raekit.interop.decoder import CONFIG_FILE, WEIGHTS_FILE, read_settings
-from raekit.interop.files import read_ledger
+from raekit.interop.files import INDEX, read_ledger
 from raekit.interop.ledger import Ledger, Rows
 
 if TYPE_CHECKING:
@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 else:
     EncoderChoice = component(ENCODERS)
 
-WEIGHT_FILES = (WEIGHTS_FILE, "diffusion_pytorch_model.safetensors")
+WEIGHT_FILES = (
+    WEIGHTS_FILE,
+    "stage2_model.pt",
+    "diffusion_pytorch_model.safetensors",
+    f"diffusion_pytorch_model.safetensors{INDEX}",
+    "model.safetensors",
+    f"model.safetensors{INDEX}",
+    "pytorch_model.bin",
+    f"pytorch_model.bin{INDEX}",
+    "model.pth",
+)
 """What a directory of published weights holds, first found first."""
 
 
@@ -49,6 +59,8 @@ class ConvertConfig(Config):
     """For a mirror of the RAE collection: the decoder's folder in it, such as ``dinov2/wReg_base/ViTXL_n08``."""
     autoencoder: Path | None = None
     """For a published generator: our artefact of the latent space it was trained in."""
+    reply: str | None = None
+    """For a whole Scale-RAE model: what it writes ahead of a picture; None: its own answer to two prompts is taken."""
     lossy: bool = False
     """Write a layout that cannot hold all of ours, and have the report say how far decoded pictures then differ."""
     encoder_names: Literal["installed", "hub"] = "installed"
@@ -83,7 +95,7 @@ class Source:
         found = next((self.path / name for name in WEIGHT_FILES if (self.path / name).is_file()), None)
         if found is None:
             raise UserError(
-                f"convert: {str(self.path)!r} has neither {' nor '.join(WEIGHT_FILES)}; name a directory of weights"
+                f"convert: {str(self.path)!r} holds none of {', '.join(WEIGHT_FILES)}; name a directory of weights"
             )
         return found
 

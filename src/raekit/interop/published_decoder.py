@@ -20,7 +20,7 @@ from raekit.encoders import ENCODERS
 from raekit.encoders.base import RUNTIME_SETTINGS, EncoderConfig, RepresentationEncoder
 from raekit.errors import UserError
 from raekit.files import atomic_directory
-from raekit.interop.decoder import NOTE, export_decoder, take_decoder
+from raekit.interop.decoder import NOTE, check_settings, export_decoder, take_decoder
 from raekit.interop.format import ConvertConfig, Format, Source
 from raekit.interop.ledger import Rows
 from raekit.interop.statistics import export_statistics, fitted, import_statistics
@@ -57,6 +57,7 @@ class PublishedDecoder(Format):
     def read(self, source: Source, target: Path) -> Rows:
         """Published decoder to our autoencoder."""
         ledger = source.ledger
+        check_settings(source.settings, ledger.source)
         prefix = "decoder." if "decoder.decoder_embed.weight" in ledger.tensors else ""
         heads = self.config.heads or source.settings.get("decoder_num_attention_heads")
         decoder = take_decoder(ledger, prefix, heads)

@@ -198,7 +198,7 @@ class SpectralConv1d(nn.Conv1d):
         matrix = self.weight_orig.detach().flatten(1)
         self.register_buffer("weight_u", F.normalize(torch.randn_like(matrix[:, 0]), dim=0))
         self.register_buffer("weight_v", F.normalize(torch.randn_like(matrix[0]), dim=0))
-        for _ in range(START_ITERATIONS):
+        for _ in range(0 if matrix.is_meta else START_ITERATIONS):
             self.iterate()
 
     @torch.no_grad()

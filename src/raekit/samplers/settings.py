@@ -6,7 +6,7 @@ no network code, so that a command line can list its options at once.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypedDict
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -83,6 +83,21 @@ class Sampling(Config):
     @classmethod
     def _is_grid(cls, value: str) -> str:
         return _known(value, GRIDS)
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The fields of :class:`Sampling`, each in place of the model's own default."""
+
+    steps: int
+    guidance: Literal["cfg", "internal", "auto", "none"]
+    guidance_scale: float
+    guidance_interval: tuple[float, float]
+    guide: str | None
+    sampler: str
+    time_grid: str
+    tolerance: float
+    diffusion: Literal["sigma", "constant", "decreasing", "increasing_decreasing"]
+    diffusion_scale: float
 
 
 def _known(name: str, registry: Registry) -> str:

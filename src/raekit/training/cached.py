@@ -20,8 +20,8 @@ from raekit import distributed
 from raekit.autoencoder.base import Autoencoder
 from raekit.conditioning.prompt import PromptConditioner
 from raekit.data.cache import TensorCache
-from raekit.data.dataset import Dataset
-from raekit.data.transforms import to_float
+from raekit.data.dataset import Dataset, read_readable
+from raekit.data.transforms import CHANCE_CROPS, to_float
 from raekit.errors import UserError
 
 CHUNK_ROWS = 256
@@ -67,7 +67,7 @@ class CachedData:
         sizes = [len(domain.source) for domain in dataset.mixture.domains]
         self._offsets = np.concatenate([[0], np.cumsum(sizes)])
         self._captions = [
-            dataset.captions_of(domain.source[index])
+            dataset.captions_of(read_readable(domain, index)[0])
             for domain in dataset.mixture.domains
             for index in range(len(domain.source))
         ]
@@ -123,8 +123,9 @@ class CachedData:
         return cache
 
     def _picture(self, row: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        domain = int(np.searchsorted(self._offsets, row, side="right")) - 1
-        return self.dataset.picture_of(self.dataset.mixture.domains[domain].source[row - int(self._offsets[domain])])
+        number = int(np.searchsorted(self._offsets, row, side="right")) - 1
+        domain = self.dataset.mixture.domains[number]
+        return self.dataset.picture_of(read_readable(domain, row - int(self._offsets[number]))[0])
 
 
 @torch.no_grad()
@@ -157,7 +158,7 @@ def _check_fixed(dataset: Dataset, latent_space: Autoencoder) -> None:
     if any(domain.source.is_endless for domain in dataset.mixture.domains):
         raise UserError("cache: an endless source cannot be cached; set cache: null or prepare a finite set of shards")
     for name, value, fixed in (
-        ("crop", settings.crop == "random", "centre"),
+        ("crop", settings.crop in CHANCE_CROPS, "centre"),
         ("mirror", settings.mirror, False),
         ("background", settings.background == "random", "white"),
     ):

@@ -1,7 +1,7 @@
 """Averaged weights: what is evaluated, drawn with and exported.
 
 In: live parameters after every optimiser step. Out: their exponential moving average in fp32 (RAE, appendix: decay
-0.9978 in stage 1, 0.9995 in stage 2).
+0.9978 in stage 1, 0.9995 in stage 2). A run may keep several averages, one for each decay.
 """
 
 from __future__ import annotations
@@ -24,12 +24,16 @@ class EMA:
         self.values = {name: p.detach().float().clone() for name, p in self._live.items()}
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Move the average one step towards the live weights."""
+    def update(self, found_inf: Tensor | None = None) -> None:
+        """Move the average one step towards the live weights, or, where ``found_inf`` is 1.0, leave it as it is."""
         if not self.values:
             return
-        live = [p.detach().float() for p in self._live.values()]
-        torch._foreach_lerp_(list(self.values.values()), live, 1 - self.decay)
+        live, averages = [p.detach().float() for p in self._live.values()], list(self.values.values())
+        share = 1 - self.decay
+        if found_inf is None:
+            torch._foreach_lerp_(averages, live, share)
+        else:
+            torch._foreach_lerp_(averages, live, [share * (1 - found_inf)] * len(averages))
 
     def load(self, values: Mapping[str, Tensor]) -> None:
         """Restore averages saved from :attr:`values`."""

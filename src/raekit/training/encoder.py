@@ -100,7 +100,7 @@ class EncoderStage(Stage):
         return {"siglip": self.model, "decoder": self.decoder}
 
     def batches(self, position: int, size: int) -> Iterator[Batch]:
-        return iter(Loader(self.dataset, size, start_position=position))
+        return self.read(self.dataset, position, size)
 
     def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         image = jitter(to_float(batch.image.to(self.device)), draws.normal(PURPOSE_JITTER, (3,)), self.config.jitter)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,18 +18,24 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
+from torch import Tensor, nn
 
 from raekit import checkpoint, distributed
 from raekit.device import pick_device
 from raekit.encoders.ahead import encode_ahead
 from raekit.errors import UserError
 from raekit.training import STAGES
+from raekit.training.bad_steps import BadSteps
+from raekit.training.blocks import wrap
 from raekit.training.draws import Draws
+from raekit.training.ema import EMA
 from raekit.training.meter import Meter
 from raekit.training.optim import Updater
 from raekit.training.run import RunDirectory
 from raekit.training.stage import Micro, Player, Recipe, Stage, Terms
+
+EMA_GROUP = "ema"
+"""File of a checkpoint that holds the averaged weights; those of ``train.extra_ema`` have their decay after it."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,19 @@ class Trainer:
         self.device = distributed.join(pick_device(recipe.train.device))
         self.run = RunDirectory(recipe.run, recipe, is_resumed, recipe.train.tensorboard)
         self.stage: Stage = STAGES[recipe.stage](recipe, self.device)
+        wrap(self.stage.blocks(), recipe.train.compile, recipe.train.checkpoint_activations)
         self.seats = [self._seat(player) for player in self.stage.players()]
         self.updaters = {name: updater for seat in self.seats for name, updater in seat.updaters.items()}
         self.step = 0
-        self.bad_steps = 0
+        self._bad = BadSteps(self.device)
         self._stop = threading.Event()
         if is_resumed:
             self._resume()
+
+    @property
+    def bad_steps(self) -> int:
+        """Steps in a row, up to now, that were not finite; asks the device."""
+        return self._bad.now
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -99,27 +111,28 @@ class Trainer:
         return (micro for _, micro in encode_ahead(batches, self._micro, self.device))
 
     def train_step(self, micros: Iterator[Micro]) -> Terms:
-        """One turn of every player over ``batch_size`` samples; a non-finite turn changes nothing and is counted."""
+        """One turn of every player over ``batch_size`` samples; a non-finite turn changes nothing and is counted.
+
+        The turn is taken or not on the device; the host waits for nothing here, and learns of it at the next log line.
+        """
         train = self.recipe.train
         held = [next(micros) for _ in range(train.batch_size // train.micro_batch)]
         total: Terms = {}
-        is_finite = True
-        for seat in self.seats:
-            if self.step >= seat.player.start_step:
-                is_finite &= self._turn(seat, held, total)
-        self._judge(is_finite)
+        turns = [self._turn(seat, held, total) for seat in self.seats if self.step >= seat.player.start_step]
+        if turns:
+            self._bad.add(torch.stack(turns).amax())
         self.step += 1
         return total
 
     def save(self) -> Path:
         """Write a checkpoint after the current step."""
         path = self.run.checkpoint_path(self.step)
+        self._judge()
         if distributed.is_main():
-            averages = {name: value for updater in self.updaters.values() for name, value in updater.ema.values.items()}
             states = {f"{g}.{n}": v for g, updater in self.updaters.items() for n, v in updater.state().items()}
             tensors = {
                 "model": self.stage.state(),
-                "ema": averages,
+                **{group: merged([e.values for e in averages]) for group, averages in self._averages().items()},
                 "optimizer": states,
                 "rng": {"torch": torch.get_rng_state()},
             }
@@ -129,9 +142,12 @@ class Trainer:
         return path
 
     def _seat(self, player: Player) -> Seat:
-        steps = self.recipe.train.steps
+        train, start = self.recipe.train, player.start_step
+        decays = train.extra_ema
         updaters = {
-            player.prefixed(name): Updater(group.parameters, group.optim, steps, player.start_step, group.is_averaged)
+            player.prefixed(name): Updater(
+                group.parameters, group.optim, train.steps, start, decays if group.is_averaged else None
+            )
             for name, group in player.groups.items()
         }
         return Seat(player, updaters)
@@ -143,8 +159,8 @@ class Trainer:
     def _micro(self, batch: Any) -> Micro:
         return Micro(batch, self.stage.prepare(batch), Draws(self.recipe.seed, batch.positions, self.device))
 
-    def _turn(self, seat: Seat, micros: Sequence[Micro], total: Terms) -> bool:
-        """One player's turn; whether its loss and gradients were finite, on every process alike."""
+    def _turn(self, seat: Seat, micros: Sequence[Micro], total: Terms) -> Tensor:
+        """One player's turn; 1.0 where its loss and gradients were not finite, on every process alike, else 0.0."""
         for updater in seat.updaters.values():
             updater.zero_grad()
         terms = seat.player.descend(micros, self.step)
@@ -154,18 +170,17 @@ class Trainer:
         distributed.average([finite])
         total.update({seat.player.prefixed(name): value for name, value in terms.items()})
         total.update({_logged(name, "grad_norm"): norm for name, norm in norms.items()})
-        if finite < 1:
-            return False
+        found_inf = (finite < 1).float()
         for updater in seat.updaters.values():
-            updater.update(self.step)
-        return True
+            updater.update(self.step, found_inf)
+        return found_inf
 
-    def _judge(self, is_finite: bool) -> None:
-        """Count the steps in a row that were not finite, and stop the run when there are too many."""
-        self.bad_steps = 0 if is_finite else self.bad_steps + 1
-        if self.bad_steps >= self.recipe.train.max_bad_steps:
+    def _judge(self) -> None:
+        """Stop the run when too many steps in a row were not finite; called where the host waits anyway."""
+        longest = self._bad.read()
+        if longest >= self.recipe.train.max_bad_steps:
             raise UserError(
-                f"training stopped at step {self.step}: {self.bad_steps} non-finite steps in a row; "
+                f"training stopped at step {self.step}: {longest} non-finite steps in a row; "
                 "lower optim.lr or set train.precision to fp32, then resume"
             )
 
@@ -174,6 +189,7 @@ class Trainer:
         is_last = self.step == train.steps
         if self.step % train.log_every_steps == 0 or is_last:
             values = meter.read()
+            self._judge()
             self._write_log({**values, **self._rates(), **self._counts(), "bad_steps": self.bad_steps})
             progress.update(task, note=f"loss {values.get('loss', 0):.4f}  {values['images_per_second']:.0f} images/s")
         if self.step % train.save_every_steps == 0 or is_last:
@@ -207,23 +223,32 @@ class Trainer:
         """The artefact, written by the first process."""
         artefact = None
         if distributed.is_main():
-            with self._averaged():
-                artefact = self.stage.export(self.run.path)
+            for group in self._averages():
+                path = self.run.path if group == EMA_GROUP else self.run.path / group
+                with self._averaged(group):
+                    exported = self.stage.export(path)
+                artefact = artefact or exported
         distributed.barrier()
         return artefact
 
+    def _averages(self) -> dict[str, list[EMA]]:
+        """The averages of every updater by decay, under the name of their file; the one of the recipe first."""
+        updaters = self.updaters.values()
+        extra = {f"{EMA_GROUP}_{d}": [u.extra[d] for u in updaters if u.extra] for d in self.recipe.train.extra_ema}
+        return {EMA_GROUP: [updater.ema for updater in updaters], **extra}
+
     @contextlib.contextmanager
-    def _averaged(self) -> Iterator[None]:
-        self._swap()
+    def _averaged(self, group: str = EMA_GROUP) -> Iterator[None]:
+        """Averaged weights in place of the live ones."""
+        averages = self._averages()[group]
+        for average in averages:
+            average.swap()
         try:
             with torch.no_grad(), self.stage.autocast():
                 yield
         finally:
-            self._swap()
-
-    def _swap(self) -> None:
-        for updater in self.updaters.values():
-            updater.ema.swap()
+            for average in averages:
+                average.swap()
 
     def _resume(self) -> None:
         path = self.run.latest_checkpoint()
@@ -235,12 +260,17 @@ class Trainer:
         if saved.state["stage"] != self.recipe.stage:
             raise UserError(f"checkpoint {str(path)!r} is of stage {saved.state['stage']!r}, not {self.recipe.stage!r}")
         self.stage.load_state(saved.tensors["model"])
+        for group, averages in self._averages().items():
+            if group not in saved.tensors:
+                raise UserError(f"checkpoint {str(path)!r}: holds no {group}; resume with the train.extra_ema it had")
+            for average in averages:
+                average.load(saved.tensors[group])
         for name, updater in self.updaters.items():
-            updater.ema.load(saved.tensors["ema"])
             own = {k: v for k, v in saved.tensors["optimizer"].items() if k.startswith(f"{name}.")}
             updater.load_state({k.removeprefix(f"{name}."): v for k, v in own.items()})
         torch.set_rng_state(saved.tensors["rng"]["torch"].cpu())
-        self.step, self.bad_steps = saved.state["step"], saved.state["bad_steps"]
+        self.step = saved.state["step"]
+        self._bad.now = saved.state["bad_steps"]
         self.run.rewind(self.step)
 
     @contextlib.contextmanager
@@ -263,6 +293,11 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def merged(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Several mappings as one."""
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def _logged(group: str, quantity: str) -> str:

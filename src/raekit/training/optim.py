@@ -8,7 +8,8 @@ table 12), diffusion transformer and language model (Scale-RAE, section 3).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -18,9 +19,13 @@ from torch import Tensor, nn
 from raekit.config import Config
 from raekit.durations import Steps
 from raekit.training.ema import EMA
+from raekit.training.muon import Muon
 
-EDGE_NAMES = ("embed", "head", "token", "query", "queries", "final")
-"""Matrices at the ends of a network, by part of their name: Muon leaves them to AdamW (Jordan et al. 2024)."""
+IN_A_BLOCK = re.compile(r"(^|\.)\d+\.")
+"""Of a weight's name: it belongs to a numbered block. Muon leaves what does not, the embeddings, tables, connectors and
+output layers at the ends of a network, to AdamW (Jordan et al. 2024)."""
+TABLES = ("embed", "bias")
+"""Of a weight's name: a table although it is a matrix in a block (T5's relative positions)."""
 
 
 class ScheduleConfig(Config):
@@ -42,7 +47,7 @@ class OptimConfig(Config):
     """An optimiser and its schedule."""
 
     name: Literal["adamw", "muon"] = "adamw"
-    """``muon``: Muon for the matrices inside the network, AdamW for its ends, vectors and tables."""
+    """``muon``: Muon for the matrices of the blocks; AdamW for the network's ends, vectors, tables and convolutions."""
     lr: float = Field(2e-4, gt=0)
     """Base learning rate. Muon's matrices use the same one, scaled so that their updates are as large as AdamW's."""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -50,7 +55,7 @@ class OptimConfig(Config):
     momentum: float = Field(0.95, ge=0, lt=1)
     """Muon's momentum."""
     weight_decay: float = Field(0.0, ge=0)
-    """Decoupled decay of matrices; vectors (norms, biases, tokens) are never decayed."""
+    """Decoupled decay of the weights of linear maps and convolutions; norms, biases and tokens are never decayed."""
     eps: float = Field(1e-8, gt=0)
     """AdamW denominator floor."""
     clip_norm: float | None = Field(1.0, gt=0)
@@ -79,22 +84,22 @@ def lr_factor(step: int, schedule: ScheduleConfig, total_steps: int) -> float:
 def build_optimizers(parameters: Mapping[str, nn.Parameter], config: OptimConfig) -> dict[str, torch.optim.Optimizer]:
     """The optimisers of the parameters that require a gradient, by name: ``adamw`` (fused), and ``muon`` if asked for.
 
-    Weight decay acts on matrices only. Muon takes the two-dimensional weights that are not at an end of the network.
+    Weight decay acts on the weights of linear maps and convolutions only. Muon takes the matrices of the blocks.
     """
     trainable = {name: p for name, p in parameters.items() if p.requires_grad}
-    inner = {name for name, p in trainable.items() if config.name == "muon" and p.ndim == 2 and not _is_edge(name)}
-    rest = [p for name, p in trainable.items() if name not in inner]
+    inner = sorted(name for name, p in trainable.items() if config.name == "muon" and _is_inner(name, p))
+    rest = {name: p for name, p in trainable.items() if name not in inner}
     groups = [
-        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for name, p in rest.items() if _is_decayed(name, p)], "weight_decay": config.weight_decay},
+        {"params": [p for name, p in rest.items() if not _is_decayed(name, p)], "weight_decay": 0.0},
     ]
     optimizers: dict[str, torch.optim.Optimizer] = {}
     if rest:
         kept = [g for g in groups if g["params"]]
         optimizers["adamw"] = torch.optim.AdamW(kept, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
     if inner:
-        optimizers["muon"] = torch.optim.Muon(
-            [trainable[name] for name in sorted(inner)],
+        optimizers["muon"] = Muon(
+            [trainable[name] for name in inner],
             lr=config.lr,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
@@ -111,7 +116,11 @@ class Updater:
         config: optimiser and schedule.
         total_steps: of the run.
         start_step: of the run, at which this group's own schedule starts counting.
-        is_averaged: keep a moving average of the weights.
+        decays: of the averages kept beside the one of ``config.ema``; None = no average at all.
+
+    Attributes:
+        ema: the average that is evaluated and exported.
+        extra: the other averages, by decay.
     """
 
     def __init__(
@@ -120,13 +129,15 @@ class Updater:
         config: OptimConfig,
         total_steps: int,
         start_step: int = 0,
-        is_averaged: bool = True,
+        decays: Sequence[float] | None = (),
     ) -> None:
         self.config = config
         self.start_step, self.total_steps = start_step, total_steps - start_step
         self.parameters = {name: p for name, p in parameters.items() if p.requires_grad}
         self.optimizers = build_optimizers(self.parameters, config)
-        self.ema = EMA(self.parameters if is_averaged else {}, config.ema)
+        averaged = {} if decays is None else self.parameters
+        self.ema = EMA(averaged, config.ema)
+        self.extra = {decay: EMA(averaged, decay) for decay in decays or ()}
 
     def clip(self) -> Tensor:
         """Scale the gradients down to ``clip_norm``; their norm before that."""
@@ -142,13 +153,21 @@ class Updater:
             return 0.0
         return self.config.lr * lr_factor(step - self.start_step, self.config.schedule, self.total_steps)
 
-    def update(self, step: int) -> None:
-        """Take the step ``step`` of the run with the gradients at hand, and move the averages."""
+    def update(self, step: int, found_inf: Tensor | None = None) -> None:
+        """Take the step ``step`` of the run with the gradients at hand, and move the averages.
+
+        Args:
+            step: of the run.
+            found_inf: on the device, 1.0 for a step that leaves weights, optimiser and averages as they are. Whether it
+                does is decided there, so that the host need not wait.
+        """
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = self.lr(step)
+            optimizer.found_inf = found_inf  # type: ignore[attr-defined]
             optimizer.step()
-        self.ema.update()
+        for average in (self.ema, *self.extra.values()):
+            average.update(found_inf)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -174,5 +193,12 @@ class Updater:
             optimizer.load_state_dict({"state": states[kind], "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _is_edge(name: str) -> bool:
-    return any(part in name for part in EDGE_NAMES)
+def _is_inner(name: str, parameter: nn.Parameter) -> bool:
+    """Whether Muon moves it."""
+    is_table = any(word in part for part in name.split(".")[:-1] for word in TABLES)
+    return parameter.ndim == 2 and IN_A_BLOCK.search(name) is not None and not is_table
+
+
+def _is_decayed(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay pulls at it."""
+    return parameter.ndim >= 2 and name.endswith("weight")

@@ -12,19 +12,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from raekit import distributed
 from raekit.config import Config
+from raekit.data.dataset import Dataset
+from raekit.data.loader import Batch, Loader
 from raekit.device import Precision, autocast
 from raekit.durations import Steps, resolve_epochs
 from raekit.training import STAGES
+from raekit.training.blocks import blocks_of
 from raekit.training.draws import Draws
 from raekit.training.optim import OptimConfig
+from raekit.training.work import Part
 
 
 class TrainConfig(Config):
@@ -52,8 +57,15 @@ class TrainConfig(Config):
     """Steps between sheets of pictures and held-out metrics (both made with the averaged weights)."""
     keep_last: int = Field(2, gt=0)
     """Checkpoints kept."""
+    extra_ema: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = ()
+    """Decays of more averages; each is in the checkpoints, and exported below ``ema_DECAY/`` of the run directory."""
+    compile: bool = False
+    """Compile every transformer block with ``torch.compile``; a C++ compiler (CPU) or Triton (CUDA) is needed."""
+    checkpoint_activations: bool = False
+    """Keep only what enters each transformer block, the language model's too, and compute the rest again on the way
+    back: about a third more arithmetic, and memory for one block instead of all. Never a result."""
     max_bad_steps: int = Field(20, gt=0)
-    """Non-finite steps in a row after which the run stops."""
+    """Non-finite steps in a row after which the run stops; seen at the next log line or checkpoint."""
     tensorboard: bool = False
     """Also write TensorBoard event files (``pip install 'raekit[train]'``)."""
 
@@ -92,6 +104,11 @@ class Recipe(Config):
         """Rows of ``raekit explain``: what the code derives from the recipe."""
         rows: list[tuple[str, str]] = STAGES[self.stage].describe(self)
         return rows
+
+    def parts(self) -> tuple[Part, ...]:
+        """The networks at work in a training step; none for a stage that does not count them."""
+        found: tuple[Part, ...] = STAGES[self.stage].parts(self)
+        return found
 
 
 class Positioned(Protocol):
@@ -192,6 +209,12 @@ class Stage(ABC):
         del config
         return []
 
+    @classmethod
+    def parts(cls, config: Any) -> tuple[Part, ...]:
+        """The networks at work in a training step, for estimates of memory and time; none where nobody counted them."""
+        del config
+        return ()
+
     def prepare(self, batch: Any) -> Any:
         """What all players share of a micro-batch and no gradient reaches: on the device, through frozen networks."""
         return batch
@@ -210,6 +233,16 @@ class Stage(ABC):
             (terms["loss"] / len(micros)).backward()  # type: ignore[no-untyped-call]
             add_terms(total, terms, 1 / len(micros))
         return total
+
+    def read(self, dataset: Dataset, position: int, size: int) -> Iterator[Batch]:
+        """This process's part of a data set's micro-batches of ``size``, read ahead, from a position on."""
+        settings = Loader.Config(pin_memory=self.device.type == "cuda")
+        rank, world = distributed.rank(), distributed.world()
+        return iter(Loader(dataset, size, rank=rank, world=world, start_position=position, settings=settings))
+
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks that gradients pass through: what ``train.compile`` and its neighbour act on."""
+        return [block for module in self.modules().values() for block in blocks_of(module)]
 
     def counts(self, position: int) -> dict[str, int]:
         """Samples of each domain before a position of the data stream, for the log."""

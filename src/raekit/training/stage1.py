@@ -36,6 +36,7 @@ from raekit.errors import UserError
 from raekit.image_grid import image_grid
 from raekit.losses.reconstruction import ReconstructionLoss
 from raekit.metrics.reconstruction import psnr, ssim
+from raekit.training import outline
 from raekit.training.adversary import Adversary
 from raekit.training.balance import Drawn, Pictures, Slope, Sweep, shares
 from raekit.training.draws import Draws
@@ -108,8 +109,7 @@ class Stage1(Stage):
         return players
 
     def batches(self, position: int, size: int) -> Iterator[Batch]:
-        rank, world = distributed.rank(), distributed.world()
-        return iter(Loader(self.dataset, size, rank=rank, world=world, start_position=position))
+        return self.read(self.dataset, position, size)
 
     def counts(self, position: int) -> dict[str, int]:
         return self.dataset.mixture.counts(position)
@@ -201,17 +201,7 @@ class Stage1(Stage):
 
     @classmethod
     def describe(cls, config: Any) -> list[tuple[str, str]]:
-        model = _trainable(config)
-        channels, height, width = model.shape
-        trained = {name: sum(p.numel() for p in module.parameters()) for name, module in model.trained().items()}
-        frozen = sum(p.numel() for p in model.parameters()) - sum(trained.values())
-        return [
-            ("latent", f"{channels} x {height} x {width} = {model.dim} numbers"),
-            ("decoder output", f"{model.output_size} x {model.output_size} px"),
-            *((f"{name} parameters", f"{count:,}") for name, count in trained.items()),
-            ("frozen parameters", f"{frozen:,}"),
-            ("pictures", f"{config.train.steps * config.train.batch_size:,}"),
-        ]
+        return outline.describe(config, _kind(config).outline(config.autoencoder))
 
     def _redraw(self, pictures: Pictures, draws: Draws) -> Drawn:
         """The reconstruction from noised tokens, and the latent space's own terms."""
@@ -265,10 +255,18 @@ class Stage1(Stage):
         return iter(Loader(dataset, min(count, 128), stop=count))
 
 
-def _trainable(config: Stage1.Config) -> Trainable:
-    """The latent space of a recipe, if it can be trained."""
+def _kind(config: Stage1.Config) -> type[Trainable]:
+    """The class of a recipe's latent space, if it can be trained."""
     name = config.autoencoder.model_dump()["name"]
-    if not issubclass(AUTOENCODERS[name], Trainable):
+    kind = AUTOENCODERS[name]
+    if not issubclass(kind, Trainable):
         raise UserError(f"autoencoder.name: {name!r} is frozen and has nothing to train; write rae or kl_vae")
+    found: type[Trainable] = kind
+    return found
+
+
+def _trainable(config: Stage1.Config) -> Trainable:
+    """The latent space of a recipe, with the weights of its frozen part."""
+    _kind(config)
     built: Trainable = AUTOENCODERS.build(config.autoencoder)
     return built

@@ -6,20 +6,25 @@ loads.
 A latent, noise and a time give ``z_t``; the backbone, told the caption by the conditioner, predicts the velocity or the
 clean latent (RAE, section 3.3; Scale-RAE, section 3), with an early head twice (RAEv2). Encoder and decoder are frozen
 throughout. With a frozen language model and fixed pictures, latents and text features come from a cache.
+
+A run may start from a finished generator (``init_generator``), keep parts of it (``frozen``), give language model and
+queries an optimiser of their own (Scale-RAE, section 3), or train low-rank adapters alone (``lora``), which is all that
+it then exports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from raekit import distributed
+from raekit import generator_files
+from raekit.autoencoder import AUTOENCODERS
 from raekit.autoencoder.base import load_autoencoder
 from raekit.backbones import BACKBONES
 from raekit.conditioning import CONDITIONERS
@@ -32,18 +37,26 @@ from raekit.data.transforms import to_float
 from raekit.errors import UserError
 from raekit.generate import ImageGenerator, TextToImage, build_generator
 from raekit.image_grid import image_grid
+from raekit.lora import Adapter, LoRAConfig
 from raekit.samplers.guidance import check_guidance
 from raekit.samplers.settings import Sampling
+from raekit.training import plan
+from raekit.training.blocks import blocks_of
 from raekit.training.cached import CachedBatch, CachedData
 from raekit.training.draws import Draws
+from raekit.training.latent_outline import check_shape
 from raekit.training.linear_start import start_connector
-from raekit.training.stage import Recipe, Stage
+from raekit.training.optim import OptimConfig
+from raekit.training.stage import Group, Player, Recipe, Stage
+from raekit.training.work import Part
 from raekit.transport.objective import FlowMatching
 
 if TYPE_CHECKING:
+    AutoencoderChoice = Config
     BackboneChoice = Config
     ConditionerChoice = Config
 else:
+    AutoencoderChoice = component(AUTOENCODERS)
     BackboneChoice = component(BACKBONES)
     ConditionerChoice = component(CONDITIONERS)
 
@@ -52,6 +65,16 @@ NUM_START_CAPTIONS = 4096
 """Captions whose features the connector's start is computed from."""
 EVALUATION_SEED = 1
 """Seed of the draws of the validation loss: the same times and noise at every evaluation."""
+
+LANGUAGE = ("conditioner.language_model.", "conditioner.queries", "lora.language_model.")
+"""Starts of the names of what learns at the language model's pace (Scale-RAE: all but DiT and connector)."""
+FROZEN = {
+    "backbone": "backbone.",
+    "conditioner": "conditioner.",
+    "language_model": "conditioner.language_model.",
+    "queries": "conditioner.queries",
+}
+"""Parts that a recipe can freeze, and how the names of their weights start."""
 
 
 class Stage2(Stage):
@@ -63,6 +86,9 @@ class Stage2(Stage):
         stage: Literal["stage2"] = "stage2"
         latent_space: Path
         """Directory of the autoencoder's artefact."""
+        autoencoder: AutoencoderChoice | None = None
+        """What ``latent_space`` holds, as a stage-1 recipe states it: ``raekit explain`` then works before it is there,
+        and a latent space of another shape is refused."""
         data: DataConfig
         """Training pictures with captions or labels."""
         held_out: DataConfig
@@ -71,6 +97,16 @@ class Stage2(Stage):
         """What tells the backbone what to draw."""
         backbone: BackboneChoice
         """The transformer."""
+        init_generator: str | None = None
+        """Directory or hub id of a generator whose weights the run starts from. Backbone, condition, transport,
+        sampling and latent space are taken from it where the recipe leaves them out."""
+        frozen: tuple[Literal["backbone", "conditioner", "language_model", "queries"], ...] = ()
+        """Parts that keep their weights although the condition trains them."""
+        lora: LoRAConfig | None = None
+        """Train low-rank adapters and nothing else; needs ``init_generator`` and ``pip install 'raekit[lora]'``."""
+        language_model_optim: OptimConfig | None = None
+        """Optimiser and schedule of language model and queries, where they are trained; None = as ``optim``. Scale-RAE:
+        a tenth of the learning rate, betas 0.9 and 0.999."""
         transport: FlowMatching.Config = FlowMatching.Config()
         """Prediction, law of the times, shift."""
         sampling: Sampling = Sampling()
@@ -84,17 +120,41 @@ class Stage2(Stage):
         num_held_out: int = Field(256, gt=0)
         """Held-out pictures used by ``evaluate``."""
 
+        @model_validator(mode="before")
+        @classmethod
+        def _as_the_generator(cls, values: Any) -> Any:
+            if not isinstance(values, Mapping) or not isinstance(values.get("init_generator"), str):
+                return values
+            if values.keys() >= {"backbone", "condition", "transport", "latent_space"}:
+                return values
+            if {"backbone", "condition", "transport", "sampling", "latent_space"} <= set(values):
+                # Nothing is left to be taken from it, so it need not be there yet.
+                return values
+            settings, latent_space = generator_files.read_settings(values["init_generator"])
+            return {**settings, "latent_space": latent_space, **values}
+
+        @model_validator(mode="after")
+        def _adapts_something(self) -> Stage2.Config:
+            if self.lora is not None and self.init_generator is None:
+                raise ValueError("lora: adapters need a generator to adapt; name it with init_generator")
+            return self
+
     def __init__(self, config: Config, device: torch.device) -> None:
         super().__init__(config, device)
         latent_space = load_autoencoder(config.latent_space, device)
+        check_shape(config, latent_space.shape)
         self.generator = build_generator(generator_config(config), latent_space, device, config.train.precision)
         has_null, has_early = self.generator.conditioner.dropout > 0, self.generator.backbone.early is not None
         check_guidance(config.sampling, has_null, has_early)
+        if config.init_generator is not None:
+            self._start_from(config.init_generator)
+        self.adapter = None if config.lora is None else self._adapted(config.lora)
+        self._freeze()
         self.generator.backbone.train()
         self.dataset = build_dataset(config.data, config.seed)
         self.held_out = build_dataset(config.held_out)
         self.cached = None if config.cache is None else self._cached(self.dataset, config.cache)
-        if self.cached is not None and config.is_linear_start:
+        if self.cached is not None and config.is_linear_start and config.init_generator is None:
             conditioner = self.generator.conditioner
             assert isinstance(conditioner, PromptConditioner)
             with torch.no_grad():
@@ -102,13 +162,45 @@ class Stage2(Stage):
             start_connector(conditioner.connector, inputs)
 
     def modules(self) -> dict[str, nn.Module]:
-        return self.generator.modules
+        return self.generator.modules if self.adapter is None else {"lora": self.adapter.module}
+
+    def players(self) -> list[Player]:
+        """One player; language model and queries are a group apart when the recipe gives them an optimiser."""
+        parameters, settings = self.parameters(), self.config.language_model_optim
+        if settings is None:
+            return super().players()
+        language = {name: p for name, p in parameters.items() if name.startswith(LANGUAGE)}
+        rest = {name: p for name, p in parameters.items() if name not in language}
+        if not language:
+            raise UserError(
+                "language_model_optim: neither language model nor queries are trained; set condition.is_llm_trained: "
+                "true, or leave it out"
+            )
+        groups = {"model": Group(rest, self.config.optim), "language_model": Group(language, settings)}
+        return [Player("", {name: group for name, group in groups.items() if group.parameters}, self.descend)]
+
+    def blocks(self) -> list[nn.Module]:
+        """Those of the backbone, and of a language model that gradients pass through."""
+        conditioner, blocks = self.generator.conditioner, list(blocks_of(self.generator.backbone))
+        if isinstance(conditioner, PromptConditioner) and not conditioner.is_cacheable:
+            blocks += blocks_of(conditioner.reader)
+        return blocks
+
+    def state(self) -> dict[str, Tensor]:
+        """Of adapters, nothing but them: the generator beneath is the one the run started from."""
+        return super().state() if self.adapter is None else {k: p.detach() for k, p in self.parameters().items()}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        if self.adapter is None:
+            return super().load_state(tensors)
+        with torch.no_grad():
+            for name, parameter in self.parameters().items():
+                parameter.copy_(tensors[name])
 
     def batches(self, position: int, size: int) -> Iterator[CachedBatch | Batch]:
         if self.cached is not None:
             return self.cached.batches(position, size, self.device)
-        rank, world = distributed.rank(), distributed.world()
-        return iter(Loader(self.dataset, size, rank=rank, world=world, start_position=position))
+        return self.read(self.dataset, position, size)
 
     def counts(self, position: int) -> dict[str, int]:
         return self.dataset.mixture.counts(position)
@@ -136,29 +228,51 @@ class Stage2(Stage):
         return image_grid(images, columns=min(len(prompts), 4), captions=[str(p) for p in prompts], scale=2)
 
     def export(self, directory: Path) -> Path:
-        """``generator/``, pointing at the latent space it was trained in."""
+        """``generator/``, pointing at the latent space it was trained in; of adapters ``lora/``."""
+        if self.adapter is not None:
+            self.adapter.save(directory / "lora", self.generator.checksum)
+            return directory / "lora"
         self.generator.save(directory / "generator", self.config.latent_space)
         return directory / "generator"
 
     @classmethod
     def describe(cls, config: Any) -> list[tuple[str, str]]:
-        latent_space = load_autoencoder(config.latent_space)
-        channels, height, width = latent_space.shape
-        transport = FlowMatching(config.transport, latent_space.dim)
-        num_tokens = height * width // config.backbone.patch_size**2
-        conditioner = CONDITIONERS.build(config.condition, num_tokens=num_tokens)
-        with torch.device("meta"):
-            backbone = BACKBONES.build(config.backbone, latent_shape=latent_space.shape, cond_width=conditioner.width)
-        backbone.condition(torch.zeros(1, conditioner.width, device="meta"), conditioner.null(1).to("meta"))
-        check_guidance(config.sampling, conditioner.dropout > 0, backbone.early is not None)
-        return [
-            ("latent space", f"{latent_space.config.name}, checksum {latent_space.checksum[:12]}"),
-            ("latent", f"{channels} x {height} x {width} = {latent_space.dim} numbers"),
-            ("time shift", f"{transport.time_shift:.4g}"),
-            ("condition", conditioner.form),
-            ("backbone parameters", f"{sum(p.numel() for p in backbone.parameters()):,}"),
-            ("samples", f"{config.train.steps * config.train.batch_size:,}"),
-        ]
+        return plan.describe(config)
+
+    @classmethod
+    def parts(cls, config: Any) -> tuple[Part, ...]:
+        return plan.parts(config)
+
+    def _start_from(self, directory: str) -> None:
+        """The weights of a finished generator of the same latent space and transport."""
+        files = generator_files.read(directory)
+        files.check_latent_space(self.generator.latent_space.checksum, repr(str(self.config.latent_space)))
+        theirs, own = files.settings["transport"], self.config.transport.model_dump(mode="json")
+        if different := sorted(name for name in own if theirs.get(name, own[name]) != own[name]):
+            raise UserError(
+                f"transport.{different[0]}: {own[different[0]]!r}, but the generator {directory!r} was trained with "
+                f"{theirs[different[0]]!r}; write that, or leave transport out"
+            )
+        files.load_into(self.generator.modules)
+        self.generator.checksum = files.checksum
+
+    def _adapted(self, config: LoRAConfig) -> Adapter:
+        """Fresh adapters; everything else keeps its weights."""
+        for module in self.generator.modules.values():
+            module.requires_grad_(False)
+        adapter = Adapter.fresh(self.generator.backbone, self.generator.conditioner, config)
+        if "language_model" in config.parts:
+            assert isinstance(self.generator.conditioner, PromptConditioner)
+            self.generator.conditioner.is_adapted = True
+        return adapter
+
+    def _freeze(self) -> None:
+        """Parts that the recipe freezes take no gradients."""
+        starts = tuple(FROZEN[part] for part in self.config.frozen)
+        for group, module in self.generator.modules.items():
+            for name, parameter in module.named_parameters():
+                if f"{group}.{name}".startswith(starts):
+                    parameter.requires_grad_(False)
 
     def _terms(self, batch: CachedBatch | Batch, draws: Draws, is_training: bool) -> dict[str, Tensor]:
         """Terms of each sample ``[B]``; the condition is dropped in training only."""
@@ -190,8 +304,8 @@ class Stage2(Stage):
         conditioner = self.generator.conditioner
         if not isinstance(conditioner, PromptConditioner) or not conditioner.is_cacheable:
             raise UserError(
-                "cache: text features can only be cached when neither queries nor language model are trained; set "
-                "condition.are_queries_trained: false and condition.is_llm_trained: false, or cache: null"
+                "cache: text features can only be cached when neither queries nor language model are trained or "
+                "adapted; set condition.are_queries_trained: false and condition.is_llm_trained: false, or cache: null"
             )
         return CachedData(dataset, self.generator.latent_space, conditioner, folder)
 

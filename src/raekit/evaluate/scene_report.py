@@ -1,0 +1,190 @@
+"""What an evaluation on composed scenes found: a table for each checker, every picture's verdict, sheets.
+
+In: verdicts on three sets of pictures. Out: ``report.json``, ``report.html`` and ``sheet_*.png`` in one directory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from raekit.data.scene_plan import TASKS, Task
+from raekit.data.scene_prompts import ScenePrompt
+from raekit.evaluate.figures import Mean
+from raekit.evaluate.report import JSON_FILE, PAGE_FILE, STYLE, Row
+from raekit.files import write_atomically
+from raekit.image_grid import encode_png
+from raekit.metrics.scene_check import Found
+
+TITLE = "Composed scenes: a GenEval-style score, emoji domain"
+
+GENERATED, TRUE, DECODED = "generated", "true", "true, decoded"
+"""The three sets of pictures."""
+
+LABELS: dict[Task, str] = {
+    "single_object": "single",
+    "two_object": "two",
+    "counting": "count",
+    "colors": "colour",
+    "position": "position",
+    "color_attr": "two-colour",
+}
+
+ALL = "all tasks"
+
+COLUMNS = ("pictures", "score", "chance", "ceiling", "its chance", "ceiling, decoded", "its chance")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One set of pictures in the eyes of one checker.
+
+    Attributes:
+        right: of each picture.
+        found: what is in each.
+        chance: by task, the share of pictures that are right for other prompts; None where there is no other prompt.
+    """
+
+    right: list[bool]
+    found: list[list[Found]]
+    chance: dict[Task, float | None]
+
+
+@dataclass(frozen=True)
+class SceneReport:
+    """What was found.
+
+    Attributes:
+        settings: model, drawings, sampling, checkers.
+        prompts: one a picture, task by task.
+        seed: of the first picture; the next have ``seed + 1``, ...
+        results: by checker, then by set of pictures.
+        notes: sentences that a reader of the scores must know.
+        sheets: pictures to look at, by name.
+    """
+
+    settings: dict[str, Any]
+    prompts: list[ScenePrompt]
+    seed: int
+    results: dict[str, dict[str, Judged]]
+    notes: list[str]
+    sheets: dict[str, Image.Image] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """Those that were asked for, in their own order."""
+        return [task for task in TASKS if any(prompt.task == task for prompt in self.prompts)]
+
+    def score(self, judged: Judged, task: Task | None = None) -> Mean:
+        """The share of right pictures of a task; over all tasks, the mean of their shares, as GenEval averages."""
+        if task is not None:
+            return share(
+                [right for prompt, right in zip(self.prompts, judged.right, strict=True) if prompt.task == task]
+            )
+        each = [self.score(judged, one) for one in self.tasks]
+        error = math.sqrt(sum(mean.standard_error**2 for mean in each)) / len(each)
+        return Mean(sum(mean.value for mean in each) / len(each), error)
+
+    def chance(self, judged: Judged, task: Task | None = None) -> float | None:
+        """Right by another prompt, of a task or as the mean over those that have several prompts."""
+        if task is not None:
+            return judged.chance[task]
+        known = [value for value in judged.chance.values() if value is not None]
+        return sum(known) / len(known) if known else None
+
+    def table(self) -> list[tuple[str, list[Row]]]:
+        """A group of rows for each checker: its tasks, and all of them."""
+        return [
+            (f"checker: {name}", [self._row(sets, task) for task in (*self.tasks, None)])
+            for name, sets in self.results.items()
+        ]
+
+    def agreement(self) -> float | None:
+        """Share of the generated pictures on which all checkers agree; None of a single one."""
+        verdicts = list(zip(*(sets[GENERATED].right for sets in self.results.values()), strict=True))
+        return sum(len(set(each)) == 1 for each in verdicts) / len(verdicts) if len(self.results) > 1 else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything but the sheets."""
+        scores = {
+            name: {
+                ALL if task is None else task: {
+                    which: {**asdict(self.score(judged, task)), "chance": self.chance(judged, task)}
+                    for which, judged in sets.items()
+                }
+                for task in (*self.tasks, None)
+            }
+            for name, sets in self.results.items()
+        }
+        content = {"title": TITLE, "settings": self.settings, "notes": self.notes, "agreement": self.agreement()}
+        return {**content, "scores": scores, "pictures": list(self._pictures())}
+
+    def save(self, directory: Path) -> list[Path]:
+        """Write JSON, page and sheets; returns their paths.
+
+        Raises:
+            UserError: the disk is full or the place is not writable.
+        """
+        contents = {JSON_FILE: (json.dumps(self.as_json(), indent=1) + "\n").encode()}
+        names = {f"sheet_{number}.png": title for number, title in enumerate(self.sheets, 1)}
+        for name, title in names.items():
+            contents[name] = encode_png(self.sheets[title])
+        contents[PAGE_FILE] = self.page(names).encode()
+        for name, content in contents.items():
+            write_atomically(directory / name, content)
+        return [directory / name for name in contents]
+
+    def page(self, images: dict[str, str]) -> str:
+        """The report as one HTML page; ``images`` are files that lie beside it, with their titles."""
+        head = "".join(f"<th>{escape(name)}</th>" for name in COLUMNS)
+        lines = [f"<table><tr><th></th>{head}</tr>"]
+        for group, rows in self.table():
+            lines.append(f'<tr class="group"><td colspan="{len(COLUMNS) + 1}">{escape(group)}</td></tr>')
+            for label, cells in rows:
+                lines.append("".join(f"<td>{escape(cell)}</td>" for cell in (label, *cells)).join(("<tr>", "</tr>")))
+        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
+        signs = f"+ right, - wrong, in the eyes of: {', '.join(self.results)}"
+        shown = "".join(f'<h2>{escape(title)}</h2><img src="{escape(file)}" alt="">' for file, title in images.items())
+        facts = escape(json.dumps(self.settings, indent=1))
+        return (
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{TITLE}</title><style>{STYLE}</style>'
+            f"<h1>{TITLE}</h1>{''.join(lines)}</table><ul>{notes}<li>{signs}</li></ul>{shown}<h2>Settings</h2>"
+            f"<pre>{facts}</pre></html>\n"
+        )
+
+    def _row(self, sets: dict[str, Judged], task: Task | None) -> Row:
+        number = len(self.prompts) if task is None else sum(prompt.task == task for prompt in self.prompts)
+        cells = [str(number)]
+        for judged in (sets[GENERATED], sets[TRUE], sets[DECODED]):
+            mean, chance = self.score(judged, task), self.chance(judged, task)
+            cells += [f"{mean.value:.2f} ± {mean.standard_error:.2f}", "-" if chance is None else f"{chance:.3f}"]
+        return (ALL if task is None else LABELS[task]), cells
+
+    def _pictures(self) -> Iterator[dict[str, Any]]:
+        """Each prompt with its seed and what each checker saw in the generated picture and in the true one."""
+        for index, prompt in enumerate(self.prompts):
+            seen = {
+                name: {
+                    which: {"right": judged.right[index], "found": [asdict(thing) for thing in judged.found[index]]}
+                    for which, judged in sets.items()
+                }
+                for name, sets in self.results.items()
+            }
+            yield {**prompt.as_json(), "seed": self.seed + index, "checkers": seen}
+
+
+def share(right: Sequence[bool]) -> Mean:
+    """The share of what is right, and its standard error.
+
+    The error is that of the share with one right and one wrong picture more (Laplace): none of eight is not known to
+    be none for certain.
+    """
+    supposed = (sum(right) + 1) / (len(right) + 2)
+    return Mean(sum(right) / len(right), math.sqrt(supposed * (1 - supposed) / len(right)))

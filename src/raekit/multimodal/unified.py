@@ -1,0 +1,258 @@
+"""The unified model: one language model and one backbone in one latent space, which draw, see and speak.
+
+    conversation --LLM--> words --------------------------------> cross entropy      (ce)
+                      '-> queries --connector--> condition --+
+                                true latent, noise, time ----+-> DiT --> flow matching (diffusion)
+
+In: conversations with pictures, or prompts, questions, images, latents. Out: the two training losses; conditions;
+answers. The losses are trained together as ``ce + 2 diffusion``; gradients of the second reach the language model
+through the queries. Drawing itself is the generator's (``generate.py``), of which this is another view: the same
+parts, asked other things. Scale-RAE, sections 3 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raekit.autoencoder.base import Autoencoder, NoiseSource
+from raekit.backbones.base import Backbone
+from raekit.conditioning.base import Cond
+from raekit.data.transforms import to_float
+from raekit.encoders.base import RepresentationEncoder
+from raekit.errors import UserError
+from raekit.multimodal.batch import Conversations, Counts, PictureDraws, Seen
+from raekit.multimodal.chat import IGNORE, IMAGE, QUERY, Chat, Turn
+from raekit.multimodal.conditioner import UnifiedConditioner
+from raekit.multimodal.eye import eye_of
+from raekit.multimodal.writing import Choose, write
+from raekit.transport.objective import FlowMatching
+
+DIFFUSION_WEIGHT = 2.0
+"""Weight of the diffusion loss beside the cross entropy (Scale-RAE's released code)."""
+PURPOSE_TIME, PURPOSE_EPS, PURPOSE_DROP = range(3)
+MAX_ANSWER_TOKENS = 64
+"""Longest answer, unless told otherwise (Scale-RAE's released command line)."""
+
+
+class Drawing(Protocol):
+    """What this needs of a generator: :class:`~raekit.generate.TextToImage` has it."""
+
+    conditioner: Any
+    backbone: Backbone
+    transport: FlowMatching
+    latent_space: Any
+
+
+class UnifiedModel:
+    """A generator that can also be asked.
+
+    Args:
+        conditioner: the language model with projector and queries.
+        backbone: what draws.
+        transport: what it predicts.
+        latent_space: what it draws in, and, if an RAE, sees with.
+        tower: what it sees with beside a VAE, if that is loaded already.
+
+    Attributes:
+        eye: pictures to tokens; None for a model that only reads.
+        chat: how conversations are laid out.
+
+    Raises:
+        UserError: latent space, tower and projector do not belong together.
+    """
+
+    def __init__(
+        self,
+        conditioner: UnifiedConditioner,
+        backbone: Backbone,
+        transport: FlowMatching,
+        latent_space: Autoencoder,
+        tower: RepresentationEncoder | None = None,
+    ) -> None:
+        self.conditioner, self.backbone, self.transport = conditioner, backbone, transport
+        self.latent_space = latent_space
+        self.eye = eye_of(conditioner.config, latent_space, tower)
+        self.modules: dict[str, nn.Module] = {"backbone": backbone, "conditioner": conditioner}
+
+    @classmethod
+    def of(cls, generator: Drawing, tower: RepresentationEncoder | None = None) -> Self:
+        """The same parts as ``generator``'s, to be trained together or asked.
+
+        Raises:
+            UserError: its conditioner is of another kind.
+        """
+        if not isinstance(generator.conditioner, UnifiedConditioner):
+            raise UserError(
+                f"model: its condition is {generator.conditioner.config.name!r}, which only reads prompts; questions "
+                "need a model trained with the condition 'unified'"
+            )
+        return cls(generator.conditioner, generator.backbone, generator.transport, generator.latent_space, tower)
+
+    @property
+    def chat(self) -> Chat:
+        return self.conditioner.chat
+
+    def condition(self, prompts: Sequence[str]) -> Cond:
+        """What prompts ask to be drawn, ``Cond(tokens=[B, N, Z])``.
+
+        Raises:
+            UserError: an empty prompt, or one that the model answers without a picture.
+        """
+        cond: Cond = self.conditioner(prompts)
+        return cond
+
+    @torch.no_grad()
+    def see(self, batch: Conversations, draws: NoiseSource | None = None) -> Seen:
+        """A batch through the frozen networks, which no gradient reaches.
+
+        Args:
+            batch: on any device.
+            draws: of its conversations; needed where the latent space is a distribution that is drawn from.
+
+        Raises:
+            UserError: pictures are shown to a model that only reads.
+        """
+        device, tokens, latents = self.latent_space.device, None, None
+        if batch.shown is not None:
+            tokens = self.look(images=batch.shown)
+        if batch.drawn is not None:
+            images = unit_range(batch.drawn.to(device))
+            if draws is None:
+                latents = self.latent_space.encode(images)
+            else:
+                latents = self.latent_space.encode_sample(images, PictureDraws(draws, batch.rows, batch.places))
+        return Seen(batch, tokens, latents)
+
+    def loss(
+        self,
+        batch: Conversations | Seen,
+        draws: NoiseSource,
+        counts: Counts | None = None,
+        is_training: bool = True,
+    ) -> dict[str, Tensor]:
+        """The terms of a batch.
+
+        Args:
+            batch: as it is, or already seen.
+            draws: random numbers of its conversations.
+            counts: what the sums are divided by; by default what this batch holds. With those of a larger batch, the
+                terms of its micro-batches add up to the terms of the whole.
+            is_training: drop conditions.
+
+        Returns:
+            ``ce``, mean over the words that are learned, and ``diffusion``, mean over the pictures to be drawn (0
+            without any); ``loss`` is ``ce + 2 diffusion``. With an early head also ``flow`` and ``self``, the parts of
+            ``diffusion``.
+        """
+        seen = batch if isinstance(batch, Seen) else self.see(batch, draws)
+        said, counts = seen.batch, counts or seen.batch.counts
+        ids, labels = (value.to(self.conditioner.queries.device) for value in (said.ids, said.labels))
+        states = self.conditioner.read(self.conditioner.embed(ids, seen.tokens))
+        ce = self.word_losses(states, labels).sum() / max(counts.words, 1)
+        terms = {"ce": ce, "diffusion": ce.new_zeros(())}
+        if seen.latents is not None:
+            cond, own = self.connect(states, ids), PictureDraws(draws, said.rows, said.places)
+            if is_training:
+                cond = self.conditioner.drop(cond, own.uniform(PURPOSE_DROP))
+            of_pictures = self.picture_losses(seen.latents, cond, own)
+            terms |= {name: value.sum() / max(counts.pictures, 1) for name, value in of_pictures.items()}
+        return {"loss": terms["ce"] + DIFFUSION_WEIGHT * terms["diffusion"], **terms}
+
+    def word_losses(self, states: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy of every word that is learned, ``[W]`` float32, from the state before it.
+
+        Only these go through the last layer: it is wide, and most positions are pictures.
+        """
+        targets = labels[:, 1:]
+        is_learned = targets != IGNORE
+        logits = self.conditioner.logits(states[:, :-1][is_learned])
+        return F.cross_entropy(logits, targets[is_learned], reduction="none")
+
+    def connect(self, states: Tensor, ids: Tensor) -> Cond:
+        """The condition of the ``K`` pictures to be drawn, from the states ``[B, L, H]`` at their queries."""
+        at_queries = states[ids == QUERY].view(-1, len(self.conditioner.queries), states.shape[-1])
+        return self.conditioner.connect({"features": at_queries})
+
+    def picture_losses(self, latents: Tensor, cond: Cond, draws: NoiseSource) -> dict[str, Tensor]:
+        """``diffusion`` ``[K]`` of latents ``[K,C,h,w]`` under a condition; with an early head also its two parts.
+
+        Args:
+            latents: clean.
+            cond: of ``K`` pictures.
+            draws: random numbers of the pictures.
+        """
+        t = self.transport.sample_t(draws.uniform(PURPOSE_TIME)).to(latents)
+        eps = draws.normal(PURPOSE_EPS, latents.shape[1:]).to(latents)
+        if self.backbone.early is None:
+            return {"diffusion": self.transport.loss(self.backbone, latents, cond, t, eps)}
+        terms = self.transport.losses(self.backbone.with_early, latents, cond, t, eps)
+        return {"diffusion": terms["loss"], "flow": terms["flow"], "self": terms["self"]}
+
+    @torch.no_grad()
+    def look(self, images: Tensor | None = None, latents: Tensor | None = None) -> Tensor:
+        """Tokens ``[M,N,D]`` of images ``[M,3,H,W]`` (uint8, or float in [0, 1]), or of latents ``[M,C,h,w]``.
+
+        Raises:
+            UserError: both or neither, a model that only reads, or latents that it cannot see.
+        """
+        if (images is None) == (latents is None):
+            raise UserError("question: give what it is about, images or latents, and one of them only")
+        if self.eye is None:
+            raise UserError("image: this model reads words only; it was built without a projector (vision_shape)")
+        if latents is not None:
+            return self.eye.look_at_latent(latents)
+        assert images is not None
+        return self.eye.look(unit_range(images.to(self.latent_space.device)))
+
+    def answer(
+        self,
+        question: str | Sequence[str],
+        images: Tensor | None = None,
+        latents: Tensor | None = None,
+        max_tokens: int = MAX_ANSWER_TOKENS,
+        choose: Choose | None = None,
+    ) -> list[str]:
+        """What the model says of ``M`` pictures.
+
+        Args:
+            question: about all of them, or one for each.
+            images: ``[M,3,H,W]``, uint8 or float in [0, 1].
+            latents: ``[M,C,h,w]`` in place of images; nothing is decoded.
+            max_tokens: longest answer.
+            choose: how words are chosen (``writing.drawn``); by default the likeliest.
+
+        Raises:
+            UserError: an empty question, another number of questions than pictures, more than the language model
+                reads, or as :meth:`look`.
+        """
+        tokens = self.look(images, latents)
+        questions = [question] * len(tokens) if isinstance(question, str) else list(question)
+        if len(questions) != len(tokens):
+            raise UserError(f"question: {len(questions)} for {len(tokens)} pictures; give one, or one for each")
+        chat = self.chat
+        rows = [chat.prompt([asked(text)]) for text in questions]
+        written = write(self.conditioner, rows, max_tokens, tokens, (chat.turn_end, chat.image_start), choose)
+        return [chat.text(ids).strip() for ids in written.ids]
+
+
+def asked(question: str) -> Turn:
+    """A question about one picture, which comes first, as published.
+
+    Raises:
+        UserError: it is empty, or mentions pictures of its own.
+    """
+    if not question.strip():
+        raise UserError("question: it is empty; ask something")
+    if IMAGE in question:
+        raise UserError(f"question: {IMAGE} stands for a picture, which is put before the question; leave it out")
+    return Turn("user", f"{IMAGE}\n{question}")
+
+
+def unit_range(image: Tensor) -> Tensor:
+    """Pixels in [0, 1], of uint8 or of such as are there already."""
+    return to_float(image) if image.dtype == torch.uint8 else image

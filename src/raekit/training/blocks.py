@@ -1,0 +1,40 @@
+"""The blocks of a transformer one by one: compiled, or with their activations computed twice.
+
+In: a module. Out: the same module, the ``forward`` of each block wrapped. Names of weights stay as they are. A stack of
+equal blocks is compiled once, not once a block, and what lies between blocks stays ordinary Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
+    """The members of every outermost ``nn.ModuleList``: the blocks of ours, the layers of a language model."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from blocks_of(child)
+
+
+def wrap(blocks: Iterable[nn.Module], is_compiled: bool, is_checkpointed: bool) -> None:
+    """Compile blocks, or let them keep nothing but their input for the way back, or both.
+
+    Args:
+        blocks: changed in place.
+        is_compiled: with ``torch.compile``.
+        is_checkpointed: the rest is computed again. Blocks draw no random numbers, so no generator is rewound.
+    """
+    for block in blocks if is_compiled or is_checkpointed else ():
+        forward = block.forward
+        if is_compiled:
+            forward = torch.compile(forward)
+        if is_checkpointed:
+            forward = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
+        block.forward = forward

@@ -1,0 +1,67 @@
+"""What all verifiers share: who is judged, in which batches, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from raekit.errors import UserError
+from raekit.multimodal.unified import UnifiedModel
+from raekit.verifiers.base import Verdict, Verifier, VerifierConfig
+from tiny_unified import in_rae, in_vae
+
+LATENTS = torch.randn(5, 32, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+class MeanOf(Verifier):
+    """Mean of the tokens, and how long the prompt is."""
+
+    class Config(VerifierConfig):
+        name: Literal["mean_of"] = "mean_of"
+
+    def __init__(self, config: VerifierConfig, model: UnifiedModel) -> None:
+        super().__init__(config, model)
+        self.sizes: list[int] = []
+
+    def weigh(self, tokens: Tensor, prompts: Sequence[str]) -> Verdict:
+        self.sizes.append(len(tokens))
+        return {"score": tokens.mean((1, 2)), "length": torch.tensor([len(prompt) for prompt in prompts])}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> UnifiedModel:
+    return in_rae(tmp_path_factory.mktemp("unified"))
+
+
+def test_candidates_are_judged_in_batches(model: UnifiedModel) -> None:
+    verifier = MeanOf(MeanOf.Config(batch_size=2), model)
+    verdict = verifier.judge(LATENTS, ["a", "bc", "def", "a", "bc"])
+    assert verifier.sizes == [2, 2, 1]
+    assert verdict["length"].tolist() == [1, 2, 3, 1, 2]
+    torch.testing.assert_close(verdict["score"].float(), LATENTS.mean((1, 2, 3)))
+    assert torch.equal(verifier(LATENTS, "sun"), verdict["score"])
+    assert verdict["score"].dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("latents", "prompts", "message"),
+    [
+        (LATENTS, ["a", "b"], "verifier: 2 prompts for 5 latents"),
+        (LATENTS[:0], "a", "verifier: 0 prompts for 0 latents"),
+        (LATENTS[:2], ["a", " "], "verifier: a prompt is empty"),
+        (LATENTS[:, :8], "a", r"latent: \[8, 4, 4\] is none of this model's"),
+    ],
+)
+def test_what_cannot_be_judged(model: UnifiedModel, latents: Tensor, prompts, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        MeanOf(MeanOf.Config(), model)(latents, prompts)
+
+
+def test_a_judge_that_cannot_see_latents_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="latent space of a VAE"):
+        MeanOf(MeanOf.Config(), in_vae(tmp_path))
