@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import raekit
+from raekit import cost
 from raekit.cli import doctor, later
 from raekit.cli.app import VERBS
 from raekit.cli.list import find_recipes, headline, load_registries
@@ -187,7 +188,7 @@ def test_every_recipe_says_what_it_is_for(recipe: Path) -> None:
 
 
 def test_doctor_reports(run, monkeypatch) -> None:
-    monkeypatch.setattr(doctor, "MATMUL_SECONDS", 0.01)
+    monkeypatch.setattr(cost, "MATMUL_SECONDS", 0.01)
     code, out, _ = run("doctor")
     assert code == 0
     for line in ("versions", "device", "optional parts", "files"):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raekit.data.scene_plan import TASKS, plan_scene
+from raekit.data.scene_plan import TASKS, assorted, plan_of, plan_scene
 from raekit.data.words import is_held_out
 from raekit.errors import UserError
 
@@ -73,3 +73,27 @@ def test_a_vocabulary_without_held_out_pairs_is_refused() -> None:
     pair = next([a, b] for a in KINDS for b in KINDS if a < b and not is_held_out(f"{a}+{b}"))
     with pytest.raises(UserError, match="use more sprites"):
         plan_scene("two_object", pair, "test", np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_a_scene_includes_can_be_planned_again(task: str) -> None:
+    for number, plan in enumerate(plans(task, count=10)):
+        again = plan_of(task, plan.include, np.random.default_rng(number))
+        assert again.include == plan.include
+        assert again.caption == plan.caption
+
+
+def test_what_no_scene_includes_is_refused() -> None:
+    dog = {"class": "dog", "count": 1}
+    for task, include in (("counting", [{**dog, "count": 7}]), ("two_object", [dog]), ("single_object", [dog, dog])):
+        with pytest.raises(UserError, match=f"no {task} scene shows"):
+            plan_of(task, include, np.random.default_rng(0))
+
+
+def test_assorted_scenes_hold_every_class_plain_and_coloured() -> None:
+    scenes = list(assorted(KINDS[:7], np.random.default_rng(0)))
+    things = [thing for scene in scenes for thing in scene]
+    assert sorted(thing.kind for thing in things if thing.colour is None) == sorted(KINDS[:7])
+    assert sorted(thing.kind for thing in things if thing.colour is not None) == sorted(KINDS[:7])
+    assert [len(scene) for scene in scenes] == [4, 4, 4, 2]
+    assert all(len({thing.cell for thing in scene}) == len(scene) for scene in scenes)

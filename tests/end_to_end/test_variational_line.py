@@ -33,7 +33,7 @@ def test_from_pictures_to_a_picture(tmp_path: Path) -> None:
     assert "kl" in (tmp_path / "vae/metrics.jsonl").read_text()
 
     told = run(explain, tmp_path / "vae.yaml") + run(explain, tmp_path / "generator.yaml")
-    assert "encoder parameters" in told and "kl_vae, checksum" in told and "12 x 2 x 2 = 48 numbers" in told
+    assert "kl_vae" in told and "12 x 2 x 2 = 48 numbers" in told
 
     files = run(
         generate, "a red circle", "--model", tmp_path / "generator/generator", "--out", tmp_path / "out"

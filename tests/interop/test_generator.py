@@ -61,6 +61,7 @@ def test_there_and_back(autoencoder: Path, tmp_path: Path, layout: str) -> None:
     assert generator(3, steps=2, output="tensor").shape == (1, 3, 12, 12)
     rows = dict(convert(tmp_path / "generator", tmp_path / "again"))
     assert rows["from"].endswith("(raekit-generator, written as dit)")
+    assert rows["written"] == f"{len(read_tensors(source))} tensors"
     assert same(read_tensors(source), read_tensors(tmp_path / "again" / "model.pt"))
 
 

@@ -21,10 +21,10 @@ from raekit.interop.scale_rae_language import (
     EMBEDDING,
     HEAD,
     TIED,
+    Reply,
     check_tokenizer,
     reply_of,
     take_language_model,
-    template_of,
     write_language_model,
 )
 from tiny_published import LM_DEPTH, SPECIALS, same, scale_rae_config
@@ -85,7 +85,7 @@ def test_it_is_loaded_with_the_same_weights(tensors: dict[str, Tensor], tmp_path
     state = model.state_dict()
     assert same({key: state[key] for key in half}, half)
     assert tokenizer.convert_tokens_to_ids(list(SPECIALS)) == list(SPECIALS.values())
-    assert tokenizer(template_of("").replace("{prompt}", "red"))["input_ids"][-1] == SPECIALS["<im_start>"]
+    assert tokenizer("red<im_start>")["input_ids"][-1] == SPECIALS["<im_start>"]
 
 
 def test_a_tokenizer_is_needed(tensors: dict[str, Tensor], tmp_path: Path) -> None:
@@ -126,20 +126,23 @@ def scripted(model: Qwen2ForCausalLM, answer: list[int]) -> Iterator[Qwen2ForCau
 @pytest.mark.parametrize(
     ("answer", "reply", "note"),
     [
-        ([281], "", "'', as the model itself answers"),
-        ([39, 72, 281], "Hi", "'Hi', as the model itself answers"),
-        ([39, 281, 72, 281], "H", "'H', one of several ('H', 'i'); state another with --reply"),
-        ([39, 278], "", "none: asked for two pictures it came to no <im_start>"),
-        ([39], "", "none: asked for two pictures"),
+        ([281], "", "'', as it answers"),
+        ([39, 72, 281], "Hi", "'Hi', as it answers"),
+        ([39, 278, 72, 281], "i", "'i', as it answers"),
+        ([39, 281, 72, 281], None, "it varies: 'H', 'i'"),
+        ([39, 278], "", "none: it came to no <im_start> within 64 tokens"),
+        ([39], "", "none: it came to no <im_start>"),
     ],
 )
 def test_what_it_says_before_a_picture(
-    loaded: tuple[Qwen2ForCausalLM, Any], answer: list[int], reply: str, note: str
+    loaded: tuple[Qwen2ForCausalLM, Any], answer: list[int], reply: str | None, note: str
 ) -> None:
     with scripted(loaded[0], answer) as model:
         found = reply_of(model, loaded[1])
-    assert found[0] == reply and found[1].startswith(note)
+    assert found.own == reply and found.note.startswith(note)
+    assert found.text == ("H" if reply is None else reply)
 
 
-def test_the_reply_stands_where_it_was_learned() -> None:
-    assert template_of("Here:").endswith("<|im_start|>assistant\nHere:<im_start>")
+def test_a_reply_may_be_stated() -> None:
+    stated = Reply(("Here:",), is_stated=True)
+    assert (stated.own, stated.text, stated.note) == ("Here:", "Here:", "'Here:', as stated")

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
 from torch import Tensor
 
 import tiny_encoders
@@ -23,8 +22,9 @@ from raekit.generate import TextToImage, load_generator
 from raekit.interop.convert import convert
 from raekit.interop.dit import Generator
 from raekit.interop.format import ConvertConfig
-from raekit.interop.scale_rae_model import AS_PUBLISHED, UNDERSTANDING, check_statistics
+from raekit.interop.scale_rae_model import AS_PUBLISHED, check_statistics
 from raekit.interop.statistics import EPS
+from raekit.multimodal.unified import UnifiedModel
 from raekit.samplers.integrate import integrate
 from tiny_published import CHANNELS, GRID, LATENT, same
 
@@ -63,11 +63,35 @@ def test_it_draws(source: Path, autoencoder: Path, tmp_path: Path) -> None:
     assert model.conditioner.config.precision == "fp32" and model.conditioner.dropout == 0.4
 
 
-def test_understanding_is_kept(source: Path, autoencoder: Path, tmp_path: Path) -> None:
-    convert(source, tmp_path / "model", ConvertConfig(autoencoder=autoencoder))
-    theirs = {key: value for key, value in tiny_published.scale_rae_model().items() if "mm_projector" in key}
-    assert len(theirs) == 4 and same(load_file(tmp_path / "model" / UNDERSTANDING), theirs)
-    assert json.loads((tmp_path / "model" / "published_config.json").read_text()) == tiny_published.scale_rae_config()
+def test_it_sees(source: Path, autoencoder: Path, tmp_path: Path) -> None:
+    """The same directory answers questions about what it drew, without a pixel in between."""
+    rows = dict(convert(source, tmp_path / "model", ConvertConfig(autoencoder=autoencoder)))
+    assert rows["sight"] == "mlp2x_gelu of 16 tokens x 32, through its latent space's encoder"
+    generator = load_generator(tmp_path / "model", device="cpu")
+    model = UnifiedModel.of(generator)
+    state = model.conditioner.state_dict()
+    projector = {f"model.mm_{key}": value for key, value in state.items() if key.startswith("projector.")}
+    assert same(projector, {key: tiny_published.scale_rae_model()[key] for key in projector}) and len(projector) == 4
+    latent = generator("a red apple", steps=3, output="latent")
+    (answer,) = model.answer("What is it?", latents=latent, max_tokens=3)
+    assert isinstance(answer, str)
+
+
+def test_without_a_projector_it_only_reads(source: Path, autoencoder: Path, tmp_path: Path) -> None:
+    tensors = {key: value for key, value in tiny_published.scale_rae_model().items() if "mm_projector" not in key}
+    blind = tiny_published.save_scale_rae(tmp_path / "blind", tensors | {"aux_vision_head.0.bias": torch.ones(1)})
+    config = ConvertConfig(autoencoder=autoencoder, reply="Here:")
+    rows = dict(convert(blind, tmp_path / "reading", config))
+    assert rows["sight"] == "none: no projector in the checkpoint"
+    assert "aux_vision_head.0.bias: the head of a training loss" in rows["left out"]
+    reading = load_generator(tmp_path / "reading", device="cpu")
+    assert reading.config.condition.name == "query"
+    assert reading.config.condition.template.endswith("<|im_start|>assistant\nHere:<im_start>")
+    convert(source, tmp_path / "seeing", config)
+    seeing = load_generator(tmp_path / "seeing", device="cpu")
+    assert seeing.config.condition.name == "unified"
+    first, second = (each.conditioner(["a red apple"]).tokens for each in (reading, seeing))
+    assert torch.allclose(first, second, atol=1e-5)
 
 
 def test_the_reply_can_be_stated(source: Path, autoencoder: Path, tmp_path: Path) -> None:
@@ -75,8 +99,7 @@ def test_the_reply_can_be_stated(source: Path, autoencoder: Path, tmp_path: Path
     rows = dict(convert(source, tmp_path / "model", config))
     assert rows["reply"] == "'Here you go:\\n', as stated"
     settings = json.loads((tmp_path / "model" / "generator" / "config.json").read_text())
-    template = settings["generator"]["condition"]["template"]
-    assert template.endswith("<|im_start|>assistant\nHere you go:\n<im_start>")
+    assert settings["generator"]["condition"]["reply"] == "Here you go:\n"
 
 
 def golden_latent_space(directory: Path, vision: dict[str, Tensor]) -> Path:
@@ -103,7 +126,7 @@ def test_golden_latents(tmp_path: Path) -> None:
     source = tiny_published.save_scale_rae(tmp_path / "published", case.weights, **case.config["lm"])
     space = golden_latent_space(tmp_path, case.group("hf/"))
     rows = dict(convert(source, tmp_path / "model", ConvertConfig(autoencoder=space)))
-    assert rows["reply"] == "'', as the model itself answers"
+    assert rows["reply"] == "'', as it answers"
     assert "the same as model.embed_tokens.weight" in rows["left out"]
     model = load_generator(tmp_path / "model", device="cpu", precision="fp32")
     with torch.no_grad():

@@ -197,10 +197,12 @@ def dit_to(generator: Generator) -> dict[str, Tensor]:
     return model | {f"{SCALE_RAE_PREFIX}{key}": value for key, value in generator.statistics.items()}
 
 
-def export_dit(generator: Generator, path: Path) -> None:
-    """Write ``path`` as the published code reads it: a bare state dict."""
+def export_dit(generator: Generator, path: Path) -> int:
+    """Write ``path`` as the published code reads it, a bare state dict; returns its number of tensors."""
+    tensors = {key: value.cpu() for key, value in dit_to(generator).items()}
     with atomic_file(Path(path)) as file:
-        torch.save({key: value.cpu() for key, value in dit_to(generator).items()}, file)
+        torch.save(tensors, file)
+    return len(tensors)
 
 
 def layout_of(tensors: Mapping[str, Tensor], source: str = "weights") -> str:

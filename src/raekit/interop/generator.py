@@ -76,8 +76,8 @@ class PublishedGenerator(Format):
             )
         published = as_published(generator)
         with atomic_directory(target) as folder:
-            export_dit(published, folder / WEIGHTS_FILE)
-        return generator_rows(published)
+            written = export_dit(published, folder / WEIGHTS_FILE)
+        return [("written", f"{written} tensors"), *generator_rows(published)]
 
 
 def labelled_settings(
@@ -153,7 +153,6 @@ def generator_rows(published: Generator) -> Rows:
         ("backbone", f"{config.name} {size}: {shape}"),
         ("latent", str(list(published.backbone.latent_shape))),
         ("parameters", f"{count / 1e6:.1f} M"),
-        ("tensors", f"{len(published.backbone.state_dict())}, every key accounted for"),
     ]
 
 

@@ -160,7 +160,7 @@ class Reply:
     @property
     def own(self) -> str | None:
         """As :attr:`text`; None where it depends on the prompt, and the model had better write its own."""
-        return None if len(set(self.found)) > 1 else self.text
+        return None if len(set(self.found) - {None}) > 1 else self.text
 
     @property
     def note(self) -> str:
@@ -169,11 +169,9 @@ class Reply:
             return f"{self.text!r}, as stated"
         if set(self.found) == {None}:
             return f"none: it came to no {PICTURE_TOKEN} within {MAX_REPLY_TOKENS} tokens"
-        return (
-            f"{self.text!r}, as it answers"
-            if self.own is not None
-            else f"it varies: {', '.join(map(repr, self.found))}"
-        )
+        if self.own is None:
+            return f"it varies: {', '.join(map(repr, self.found))}"
+        return f"{self.text!r}, as it answers"
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ split. Reading single tokens of the whole picture instead was tried, and recogni
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -126,7 +127,7 @@ class SceneProbe(SceneChecker):
         height, width, _ = image.shape
         left, right, top, bottom = place[0] * width, place[2] * width, place[1] * height, place[3] * height
         half = max(right - left, bottom - top) * SURROUNDINGS / 2
-        room = int(np.ceil(half))
+        room = math.ceil(half) + 1
         padded = np.pad(image, ((room, room), (room, room), (0, 0)), mode="edge")
         x, y = (left + right) / 2 + room, (top + bottom) / 2 + room
         size = (self.encoder.input_size, self.encoder.input_size)

@@ -101,7 +101,8 @@ def outline_backbone(config: Any, latent_shape: LatentShape, cond_width: int, de
 def count_backbone(config: Any, latent_shape: LatentShape, cond_width: int) -> int:
     """Numbers that a backbone trains, exactly; the blocks of its trunk are alike, so one is built and counted."""
     shallow = outline_backbone(config, latent_shape, cond_width, depth=1)
-    return _count(shallow) + (config.shape.depth - 1) * _count(shallow.blocks[0])
+    depth: int = config.shape.depth
+    return _count(shallow) + (depth - 1) * _count(shallow.blocks[0])
 
 
 @cache
