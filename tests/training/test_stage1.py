@@ -181,3 +181,11 @@ def test_two_processes_take_the_step_of_one_decoder_and_discriminator_alike(tmp_
 def test_a_frozen_latent_space_has_nothing_to_train(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has nothing to train; write rae or kl_vae"):
         build(tmp_path, autoencoder={"name": "vae"})
+
+
+def test_only_the_latent_spaces_blocks_are_compiled(tmp_path: Path) -> None:
+    recipe = tiny_recipes.resolve(adversarial(tmp_path), checkpoint_activations=True)
+    trainer = Trainer(recipe)
+    assert {type(block).__name__ for block in trainer.stage.blocks()} == {"DecoderBlock"}
+    terms = trainer.train_step(trainer.ready(trainer.stage.batches(0, recipe.train.micro_batch)))
+    assert all(value.isfinite() for value in terms.values())

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from raekit.autoencoder.base import Autoencoder
 from raekit.data.sample import BadSample, Pixels
 from raekit.data.scene_plan import TASKS, assorted
 from raekit.data.scene_prompts import LEAD, ScenePrompt, planned_prompts, read_prompts, true_picture
 from raekit.data.scenes import Scenes
-from raekit.data.transforms import to_float, to_uint8
+from raekit.data.transforms import to_float
 from raekit.encoders.base import RepresentationEncoder
 from raekit.errors import UserError
 from raekit.evaluate.generation import draw
@@ -211,12 +212,14 @@ def true_pictures(prompts: Sequence[ScenePrompt], scenes: Scenes, seed: int) -> 
 
 @torch.no_grad()
 def decoded(pictures: Sequence[Pixels], space: Autoencoder) -> list[Pixels]:
-    """Pictures of one size after encoding and decoding, ``[S,S,3]`` at the latent space's output size."""
+    """Pictures ``[S,S,3]`` of one size after encoding and decoding, brought back to that size where it is another."""
     found: list[Pixels] = []
     for first in range(0, len(pictures), BATCH_SIZE):
         stacked = torch.from_numpy(np.stack(pictures[first : first + BATCH_SIZE])).permute(0, 3, 1, 2)
-        image = space.decode(space.encode(to_float(stacked.to(space.device))))
-        found += list(to_arrays(to_uint8(image)))
+        image = space.decode(space.encode(to_float(stacked.to(space.device)))).clamp(0, 1)
+        if image.shape[-1] != stacked.shape[-1]:
+            image = functional.interpolate(image.float(), stacked.shape[-2:], mode="bilinear", antialias=True)
+        found += list(to_arrays(image))
     return found
 
 

@@ -38,7 +38,7 @@ NEAR = 0.08
 LEAST_CONTRAST = 0.03
 """Difference from the ground, of 1, that a pixel of a thing has at least: above what rounding to 8 bits leaves."""
 
-CONTRASTS = (4.0, 5.0, 6.0, 8.0)
+CONTRASTS = (4.0, 6.0, 8.0, 12.0)
 """What is tried for :attr:`Thresholds.contrast`."""
 
 CERTAIN = 0.995

@@ -39,6 +39,7 @@ from raekit.metrics.reconstruction import psnr, ssim
 from raekit.training import outline
 from raekit.training.adversary import Adversary
 from raekit.training.balance import Drawn, Pictures, Slope, Sweep, shares
+from raekit.training.blocks import blocks_of
 from raekit.training.draws import Draws
 from raekit.training.stage import Group, Micro, Player, Recipe, Stage, Terms, add_terms, named_parameters
 
@@ -107,6 +108,10 @@ class Stage1(Stage):
             start = settings.discriminator_start_steps
             players.append(Player("discriminator", {"model": group}, self.descend_discriminator, start))
         return players
+
+    def blocks(self) -> list[nn.Module]:
+        """Those of the latent space; a discriminator's heads are a few convolutions."""
+        return [block for module in self.autoencoder.trained().values() for block in blocks_of(module)]
 
     def batches(self, position: int, size: int) -> Iterator[Batch]:
         return self.read(self.dataset, position, size)
