@@ -24,7 +24,7 @@ demo: $(VENV)/.core
 	@$(BIN)/raekit generate $(PROMPTS) --grid --out $(DEMO)
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -m "not slow and not gpu"
+	@$(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

@@ -27,6 +27,9 @@ def main() -> None:
     for name in ("emoji", "openclipart", "photos"):  # photographs are held out only: the bundled decoder sees none
         if not (ROOT / f"data/{name}/manifest.json").is_file():
             raekit("prepare", "data", name, "--out", f"data/{name}", "--size", "128")
+    if not (ROOT / "data/scenes/manifest.json").is_file():
+        settings = ("path=data/emoji", "num_train=16000", "num_test=1000")
+        raekit("prepare", "data", "scenes", "--out", "data/scenes", "--size", "64", *sets(settings))
     timer = threading.Timer(arguments.seconds, signal.raise_signal, [signal.SIGTERM]) if arguments.seconds else None
     if timer is not None:
         timer.daemon = True
@@ -47,6 +50,11 @@ def train(stage: str, run: Path) -> bool:
     is_resumed = any((run / "checkpoints").glob("step_*"))
     recipe = load_recipe(ROOT / f"recipes/nano/{stage}.yaml")
     return Trainer(recipe, is_resumed).train() is not None
+
+
+def sets(settings: tuple[str, ...]) -> list[str]:
+    """Settings as options of the command line."""
+    return [word for setting in settings for word in ("--set", setting)]
 
 
 def raekit(*words: str) -> None:

@@ -11,6 +11,10 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import pytest
 import torch
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several processes share the cores; more threads than cores would wait for each other.
+    torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:

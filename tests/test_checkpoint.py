@@ -1,68 +1,27 @@
-"""Checkpoints are whole or absent, verified on the way in, and strict about keys."""
+"""Weights are whole, verified on the way in, and strict about keys."""
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from raekit import checkpoint
 from raekit.errors import UserError
 
 
-def saved(directory: Path) -> Path:
-    checkpoint.save(directory, {"model": {"w": torch.arange(6.0)}, "ema": {"w": torch.ones(6)}}, {"step": 3})
-    return directory
-
-
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    loaded = checkpoint.load(saved(tmp_path / "step"))
-    assert loaded.state == {"step": 3}
-    assert torch.equal(loaded.tensors["model"]["w"], torch.arange(6.0))
-
-
-def test_a_full_disk_leaves_the_old_one_and_nothing_half_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target = saved(tmp_path / "step")
-    real = checkpoint.save_file
-
-    def fails_at_ema(tensors: dict[str, torch.Tensor], path: Path) -> None:
-        if path.name.startswith("ema"):
-            path.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(tensors, path)
-
-    monkeypatch.setattr(checkpoint, "save_file", fails_at_ema)
-    with pytest.raises(UserError, match="the disk is full; free some space, nothing half-written was left"):
-        checkpoint.save(target, {"model": {"w": torch.zeros(1)}, "ema": {"w": torch.zeros(1)}}, {"step": 4})
-    assert checkpoint.load(target).state == {"step": 3}
-    assert [path.name for path in tmp_path.iterdir()] == ["step"]
-
-
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    target = saved(tmp_path / "step")
-    content = bytearray((target / "model.safetensors").read_bytes())
-    content[-1] ^= 1
-    (target / "model.safetensors").write_bytes(content)
-    with pytest.raises(UserError, match="model.safetensors': missing or damaged"):
-        checkpoint.load(target)
-
-
-def test_another_directory_is_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no readable manifest.json"):
-        checkpoint.load(tmp_path)
-
-
 def test_a_truncated_weight_file_is_named(tmp_path: Path) -> None:
-    target = saved(tmp_path / "step")
-    path = target / "model.safetensors"
+    path = tmp_path / "model.safetensors"
+    save_file({"w": torch.arange(6.0)}, path)
+    assert torch.equal(checkpoint.load_safetensors(path)["w"], torch.arange(6.0))
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(UserError, match="damaged or incomplete"):
         checkpoint.load_safetensors(path)
+    with pytest.raises(UserError, match="no such file"):
+        checkpoint.load_safetensors(tmp_path / "absent.safetensors")
 
 
 def test_strict_loading_lists_what_does_not_fit() -> None:

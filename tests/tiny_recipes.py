@@ -9,6 +9,7 @@ import tiny_data
 import tiny_encoders
 import tiny_generator
 import tiny_language_model
+import tiny_sprites
 from raekit.config import validate
 from raekit.training import STAGES
 from raekit.training.stage import Recipe
@@ -73,6 +74,30 @@ def stage2(folder: Path, **condition: Any) -> dict[str, Any]:
         "num_held_out": 8,
         "train": train(),
         "optim": {"lr": 1e-3},
+    }
+
+
+def unified(folder: Path, **condition: Any) -> dict[str, Any]:
+    """Unified stage: requests for the drawn pictures and questions about shapes, around a tiny language model."""
+    values = stage2(folder)
+    source = {"name": "shards", "path": str(tiny_sprites.shard(folder / "shapes.tar"))}
+    questions = {"name": "questions", "kinds": ["naming", "presence", "match"], "per_image": 2, "source": source}
+    requests = {"name": "requests", "plain": 0.2, "source": values["data"]["mixture"][0]}
+    data = {"image_size": 32, "max_tokens": 400, "mixture": [requests, questions]}
+    language_model = values["condition"]["language_model"]
+    return {
+        **values,
+        "stage": "unified",
+        "data": data,
+        "held_out": data,
+        "condition": {
+            "name": "unified",
+            "language_model": language_model,
+            "precision": "fp32",
+            "width": 16,
+            "system": None,
+            **condition,
+        },
     }
 
 

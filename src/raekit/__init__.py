@@ -1,6 +1,6 @@
 """raekit: train and run image generators in the latent space of Representation Autoencoders.
 
-The front door. Three classes and one function are all that using a model takes; each is imported on first use, so that
+The front door. Four classes and one function are all that using a model takes; each is imported on first use, so that
 ``import raekit`` is instant::
 
     import raekit
@@ -9,6 +9,7 @@ The front door. Three classes and one function are all that using a model takes;
     image = model("a red apple", seed=7)[0]              # a PIL image
     other = model("a green apple", image=image)[0]       # a variation of it
     latent = raekit.RAE.load("runs/rae").encode(pixels)  # the latent space by itself
+    answers = raekit.Understander.load("runs/unified").answer(image, "what is this?")  # a unified model can be asked
 """
 
 from __future__ import annotations
@@ -21,11 +22,17 @@ if TYPE_CHECKING:
     from raekit.autoencoder.rae import RAE
     from raekit.device import Precision
     from raekit.generate import ClassToImage, TextToImage
+    from raekit.understand import Understander
 
 __version__ = "0.1.0"
-__all__ = ["RAE", "ClassToImage", "TextToImage", "__version__", "load"]
+__all__ = ["RAE", "ClassToImage", "TextToImage", "Understander", "__version__", "load"]
 
-_HOMES = {"RAE": "raekit.autoencoder.rae", "TextToImage": "raekit.generate", "ClassToImage": "raekit.generate"}
+_HOMES = {
+    "RAE": "raekit.autoencoder.rae",
+    "TextToImage": "raekit.generate",
+    "ClassToImage": "raekit.generate",
+    "Understander": "raekit.understand",
+}
 
 
 def load(

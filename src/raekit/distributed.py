@@ -1,8 +1,7 @@
 """Several processes that train as one: who they are, and how their numbers meet.
 
 In: what ``torchrun`` says of this process. Out: averages over all processes. Every function is the identity in a single
-process, so callers never ask how many there are. Gradients are averaged after the last micro-batch, once a step, and
-before anything is computed from them (norms, adaptive weights), so that N processes take the very step of one.
+process, so callers never ask how many there are. What is done to modules is in ``training/parallel.py``.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from raekit.errors import UserError
 
@@ -74,17 +73,6 @@ def average(tensors: Iterable[Tensor]) -> None:
         flat /= world()
         for tensor, part in zip(kind, torch.split(flat, [t.numel() for t in kind]), strict=True):
             tensor.copy_(part.view_as(tensor))
-
-
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average ``.grad`` over the processes; a parameter that no loss reached counts as zero on that process."""
-    if world() == 1:
-        return
-    held = list(parameters)
-    for parameter in held:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    average(p.grad for p in held if p.grad is not None)
 
 
 def _by_kind(tensors: Iterable[Tensor]) -> Sequence[list[Tensor]]:

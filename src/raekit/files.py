@@ -41,7 +41,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise UserError(disk_sentence(path, error)) from error
@@ -71,7 +71,7 @@ def atomic_directory(directory: Path) -> Iterator[Path]:
         yield temporary
         for path in temporary.rglob("*"):
             if path.is_file():
-                _flush(path)
+                flush(path)
         _replace(temporary, directory)
     except (OSError, SafetensorError) as error:
         raise UserError(disk_sentence(directory, error)) from error
@@ -109,8 +109,32 @@ def disk_sentence(path: Path, error: Exception) -> str:
     return f"saving {str(path)!r}: {error}; check the path and its permissions, nothing half-written was left"
 
 
-def _flush(path: Path) -> None:
-    """Force the bytes to disk, so that the rename never names data that is not there yet."""
+def require_space(folder: Path, num_bytes: int, purpose: str) -> None:
+    """See that the disk of ``folder`` has room before anything is written.
+
+    Args:
+        folder: there already.
+        num_bytes: that will be written.
+        purpose: of the room, for the sentence.
+
+    Raises:
+        UserError: there is not enough room.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise UserError(
+            f"{purpose} needs {gigabytes(num_bytes)} but the disk of {str(folder)!r} has {gigabytes(free)} free; free "
+            "some space, then go on with --resume"
+        )
+
+
+def gigabytes(num_bytes: float) -> str:
+    """A size in words: ``1.25 GB``, ``3.4 MB``."""
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"
+
+
+def flush(path: Path) -> None:
+    """Force a file's bytes, or a folder's names, to disk, so that no rename ever names data that is not there yet."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -23,6 +23,7 @@ from raekit import config as recipes
 from raekit import generator_files, lora, variations
 from raekit.backbones import BACKBONES
 from raekit.backbones.base import Backbone
+from raekit.best_of import CallOptions, Choice, Choosing, asked_of, choose
 from raekit.conditioning import CONDITIONERS
 from raekit.conditioning.base import Cond, Conditioner
 from raekit.conditioning.label import LabelConditioner
@@ -32,29 +33,15 @@ from raekit.device import Precision, pick_device
 from raekit.errors import UserError
 from raekit.image_grid import to_arrays
 from raekit.multimodal.eye import seeing
-from raekit.samplers.integrate import integrate
+from raekit.samplers.ode import VelocityFn
 from raekit.samplers.settings import Sampling, SamplingOptions
-from raekit.seeds import generators_of, image_seeds, noise
+from raekit.seeds import image_seeds
+from raekit.trajectories import Callback as Callback
+from raekit.trajectories import DrawingOptions, Route, Trajectories, jobs_of
 from raekit.transport.objective import FlowMatching
+from raekit.verifiers.judge import Judge, VerifierChoice
 
 BATCH_SIZE = 16
-
-Callback = Callable[[dict[str, Any]], None]
-"""Called at every step with the sampler's ``step``, ``num_steps``, ``t``, ``z_t`` and ``x``; also ``first``, the index
-of the batch's first image, and ``num_images``, how many there are in all."""
-
-
-class DrawingOptions(SamplingOptions, total=False):
-    """All that may be said of a call besides prompts, seeds and form of the result."""
-
-    negative: Any
-    """A prompt, or one for each prompt, that classifier-free guidance moves away from in place of the null."""
-    image: Any
-    """A picture, or one for each prompt, to start from in place of noise: a path, a PIL image, an array or a tensor."""
-    prompt_seeds: Sequence[int]
-    """One seed a prompt, and one image, in place of ``num`` and ``seed``."""
-    strength: float
-    """How far a variation leaves ``image``, in (0, 1]; see :mod:`raekit.variations`."""
 
 
 class ImageGenerator(ABC):
@@ -92,22 +79,21 @@ class ImageGenerator(ABC):
         latent_space: Any,
         device: torch.device | str = "cpu",
         precision: Precision = "auto",
+        build: Callable[..., Backbone] = BACKBONES.build,
     ) -> None:
         self.config, self.latent_space = config, latent_space
         self.device, self.precision = torch.device(device), precision
-        _, height, width = latent_space.shape
-        num_tokens = (height // config.backbone.patch_size) * (width // config.backbone.patch_size)
-        self.conditioner: Conditioner = CONDITIONERS.build(config.condition, num_tokens=num_tokens)
-        self.backbone: Backbone = BACKBONES.build(
-            config.backbone, latent_shape=latent_space.shape, cond_width=self.conditioner.width
-        )
+        rows, columns = (side // config.backbone.patch_size for side in latent_space.shape[1:])
+        self.conditioner: Conditioner = CONDITIONERS.build(config.condition, num_tokens=rows * columns)
+        self.backbone = build(config.backbone, latent_shape=latent_space.shape, cond_width=self.conditioner.width)
         # A condition that does not fit is known by its null, before anything is trained or drawn.
         self.backbone.condition(torch.zeros(1, self.conditioner.width), self.conditioner.null(1))
         self.transport = FlowMatching(config.transport, latent_space.dim)
         self.denoiser = Denoiser(self.backbone, self.transport, self.device, precision)
         self.modules: dict[str, nn.Module] = {"backbone": self.backbone, "conditioner": self.conditioner}
         for module in (latent_space, *self.modules.values()):
-            module.to(self.device).eval()
+            is_outline = any(parameter.is_meta for parameter in module.parameters())
+            (module if is_outline else module.to(self.device)).eval()
         self.checksum = ""
         self._adapter: lora.Adapter | None = None
         self._guides: dict[str, ImageGenerator] = {}
@@ -120,9 +106,9 @@ class ImageGenerator(ABC):
         output: Literal["pil", "tensor", "latent"] = "pil",
         callback: Callback | None = None,
         batch_size: int = BATCH_SIZE,
-        **options: Unpack[DrawingOptions],
+        **options: Unpack[CallOptions],
     ) -> Any:
-        """Draw ``num`` images of each prompt.
+        """Draw ``num`` images of each prompt, or the best ``keep`` of ``best_of``.
 
         Args:
             prompts: one prompt, or several.
@@ -133,15 +119,22 @@ class ImageGenerator(ABC):
                 ``[P * num, C, h, w]``; tensors lie on the CPU. All images of the first prompt come first.
             callback: see :data:`Callback`.
             batch_size: images drawn at once; changes memory and speed only.
-            **options: ``steps``, ``guidance_scale``, ... where they differ from the model's own; and ``negative``,
-                ``image``, ``strength`` (see :class:`DrawingOptions`).
+            **options: ``steps``, ``guidance_scale``, ... where they differ from the model's own; also ``negative``,
+                ``image``, ``strength`` (:class:`~raekit.trajectories.DrawingOptions`). With ``best_of``, ``verifier``
+                and perhaps ``keep``, ``prune_at`` (:class:`~raekit.best_of.ChoosingOptions`) the seeds are those of
+                the candidates, and ``keep`` stands in place of ``num``.
 
         Raises:
             UserError: a prompt or setting that cannot be used.
         """
         if output not in ("pil", "tensor", "latent"):
             raise UserError(f"output: {output!r} is not one of pil, tensor, latent")
-        latents = self.sample(prompts, num, seed, callback, batch_size, **options)
+        drawing: Any = dict(options)
+        wanted = asked_of(drawing, num)
+        if wanted is None:
+            latents = self.sample(prompts, num, seed, callback, batch_size, **drawing)
+        else:
+            latents = self.best_of(prompts, *wanted, seed, callback, batch_size, **drawing).latents
         if output == "latent":
             return latents
         images = self.decode(latents, batch_size)
@@ -158,8 +151,46 @@ class ImageGenerator(ABC):
         **options: Unpack[DrawingOptions],
     ) -> Tensor:
         """Latents ``[P * num, C, h, w]`` float32 on the CPU; arguments and errors as for a call."""
-        if batch_size < 1:
-            raise UserError(f"batch_size: {batch_size} images at once; give at least 1")
+        return self.trajectories(prompts, num, seed, batch_size, **options).finish(callback)
+
+    def best_of(
+        self,
+        prompts: Any,
+        verifier: VerifierChoice,
+        choosing: Choosing,
+        seed: int | Sequence[int] = 0,
+        callback: Callback | None = None,
+        batch_size: int = BATCH_SIZE,
+        **options: Unpack[DrawingOptions],
+    ) -> Choice:
+        """Draw several latents of each prompt and keep the best, with what every candidate scored.
+
+        Args:
+            prompts: as for a call.
+            verifier: who judges; see :data:`~raekit.verifiers.judge.VerifierChoice`.
+            choosing: how many are drawn and kept.
+            seed: of each prompt's first candidate, or those of all.
+            callback: see :data:`Callback`.
+            batch_size: latents drawn at once.
+            **options: as for :meth:`sample`.
+
+        Raises:
+            UserError: as for a call, or a verifier that cannot judge this model's latents.
+        """
+        judge = Judge.of(verifier, self)
+        way = self.trajectories(prompts, choosing.best_of, seed, batch_size, **options)
+        return choose(way, self._listed(prompts), judge, choosing, callback)
+
+    @torch.no_grad()
+    def trajectories(
+        self,
+        prompts: Any,
+        num: int = 1,
+        seed: int | Sequence[int] = 0,
+        batch_size: int = BATCH_SIZE,
+        **options: Unpack[DrawingOptions],
+    ) -> Trajectories:
+        """The pictures of a call before their first step; arguments and errors as for a call."""
         given: dict[str, Any] = dict(options)
         negative, image, strength, own = (
             given.pop(name, None) for name in ("negative", "image", "strength", "prompt_seeds")
@@ -170,24 +201,17 @@ class ImageGenerator(ABC):
         conds, nulls = self._read(listed), self._read_negative(negative, len(listed), settings)
         weaker = self._weaker(settings)
         weak_conds = None if weaker is None else weaker._read(listed)
-        jobs = _jobs(len(listed), seeds, own)
-        time_shift, latents = self.transport.time_shift, []
-        for first in range(0, len(jobs), batch_size):
-            rows, own = zip(*jobs[first : first + batch_size], strict=True)
-            generators = generators_of(own)
-            z = noise(generators, self.latent_space.shape).to(self.device)
-            if start is not None:
-                z = start.noised(rows, z, time_shift)
+
+        def velocity_of(rows: Sequence[int]) -> VelocityFn:
             weak_velocity = None
             if weaker is not None and weak_conds is not None:
                 weak_velocity = weaker.denoiser.alone(Cond.cat([weak_conds[row] for row in rows]))
             null_cond = self._null(len(rows)) if nulls is None else Cond.cat([nulls[row] for row in rows])
-            cond = Cond.cat([conds[row] for row in rows])
-            velocity = self.denoiser.guided(cond, null_cond, settings, weak_velocity)
-            watch = None if callback is None else _counting(callback, first, len(jobs))
-            part = 1.0 if start is None else start.strength
-            latents.append(integrate(velocity, z, settings, time_shift, generators, watch, part).cpu())
-        return torch.cat(latents)
+            return self.denoiser.guided(Cond.cat([conds[row] for row in rows]), null_cond, settings, weak_velocity)
+
+        shape, time_shift = self.latent_space.shape, self.transport.time_shift
+        route = Route(velocity_of, settings, time_shift, shape, self.device, start)
+        return Trajectories(route, jobs_of(len(listed), seeds, own), batch_size)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, batch_size: int = BATCH_SIZE) -> Tensor:
@@ -366,23 +390,11 @@ def build_generator(
     latent_space: Any,
     device: torch.device | str = "cpu",
     precision: Precision = "auto",
+    build: Callable[..., Backbone] = BACKBONES.build,
 ) -> TextToImage | ClassToImage:
     """A fresh generator of the kind that its condition calls for; arguments as for :class:`ImageGenerator`."""
     if config.condition.name == "unified" and config.condition.vision_shape is None:
         config = config.model_copy(update={"condition": seeing(config.condition, latent_space)})
     is_labelled = issubclass(CONDITIONERS[config.condition.name], LabelConditioner)
     kind: type[TextToImage | ClassToImage] = ClassToImage if is_labelled else TextToImage
-    return kind(config, latent_space, device, precision)
-
-
-def _jobs(num_prompts: int, seeds: Sequence[int], prompt_seeds: Sequence[int] | None) -> list[tuple[int, int]]:
-    """Prompt and seed of each image, those of the first prompt first."""
-    if prompt_seeds is None:
-        return [(row, seed) for row in range(num_prompts) for seed in seeds]
-    if len(prompt_seeds) != num_prompts:
-        raise UserError(f"prompt_seeds: {len(prompt_seeds)} for {num_prompts} prompts; give one for each")
-    return list(enumerate(image_seeds(1, prompt_seeds)))
-
-
-def _counting(callback: Callback, first: int, num_images: int) -> Callback:
-    return lambda report: callback({**report, "first": first, "num_images": num_images})
+    return kind(config, latent_space, device, precision, build)

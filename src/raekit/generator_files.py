@@ -144,18 +144,28 @@ def read(directory: str | Path | None = None, revision: str | None = None) -> Ge
         raise UserError(f"model {str(path)!r}: contents do not match the checksum; copy or save it again")
     latent_space = content["latent_space"]
     latent_path = (path / latent_space["path"]).resolve()
-    return GeneratorFiles(path, content["generator"], tensors, latent_path, latent_space["checksum"], checksum)
+    settings = _placed(content["generator"], path)
+    return GeneratorFiles(path, settings, tensors, latent_path, latent_space["checksum"], checksum)
 
 
 def read_settings(directory: str | Path) -> tuple[dict[str, Any], Path]:
     """A generator's settings and the directory of its latent space, without its weights; errors as :func:`read`."""
     path, content = _located(directory, None)
-    return content["generator"], (path / content["latent_space"]["path"]).resolve()
+    return _placed(content["generator"], path), (path / content["latent_space"]["path"]).resolve()
 
 
 def _located(directory: str | Path | None, revision: str | None) -> tuple[Path, dict[str, Any]]:
     path = _bundled() if directory is None else _existing(part(local_model(directory, revision), "generator"))
     return path, _read_config(path)
+
+
+def _placed(settings: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Settings whose language model may lie beside the generator (``../language_model``): both move together."""
+    condition = settings.get("condition", {})
+    name = str(condition.get("language_model", ""))
+    if not name.startswith("../") or not (directory / name).is_dir():
+        return settings
+    return {**settings, "condition": {**condition, "language_model": str((directory / name).resolve())}}
 
 
 def _mismatch(directory: Path, wanted: str, name: str, found: str | None) -> str:

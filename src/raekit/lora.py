@@ -95,8 +95,17 @@ class Adapter:
         Raises:
             UserError: peft is missing, there is no language model, or no linear map has one of the names.
         """
+        return cls.of(parts_of(backbone, conditioner, config.parts), config)
+
+    @classmethod
+    def of(cls, module: nn.ModuleDict, config: LoRAConfig) -> Adapter:
+        """The same for parts at hand, on the meta device too.
+
+        Raises:
+            UserError: peft is missing, or no linear map has one of the names.
+        """
         settings = _peft().LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=config.pattern)
-        return cls(parts_of(backbone, conditioner, config.parts), settings)
+        return cls(module, settings)
 
     @classmethod
     def load(cls, backbone: Backbone, conditioner: Conditioner, directory: Path, scale: float = 1.0) -> Adapter:

@@ -191,13 +191,17 @@ def test_doctor_reports(run, monkeypatch) -> None:
     monkeypatch.setattr(cost, "MATMUL_SECONDS", 0.01)
     code, out, _ = run("doctor")
     assert code == 0
-    for line in ("versions", "device", "optional parts", "files"):
+    for line in ("versions", "device", "training", "optional parts", "files"):
         assert line in out.splitlines()
     for label in (
         "raekit",
         "torch",
         "fp32 matmul",
         "bf16 matmul",
+        "bf16 ",
+        "loader",
+        "gloo",
+        "nccl",
         "language model",
         "fonts",
         "bundled models",

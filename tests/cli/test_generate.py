@@ -16,6 +16,7 @@ import raekit
 import tiny_adapter
 import tiny_generator
 from cli import verbs
+from raekit import latent_file
 from raekit.cli.generate import SLUG_LENGTH, generate, slugs
 from raekit.errors import UserError
 from raekit.generate import ImageGenerator
@@ -128,6 +129,10 @@ def test_every_option_reaches_the_sampler(model: Path, tmp_path: Path) -> None:
         (["sun", "--strength", "0.5"], "strength: 0.5 says how far to leave an image"),
         (["sun", "--image", "no/such.png"], "image: no/such.png: cannot be read"),
         (["sun", "--negative", "moon", "--guidance", "1"], "negative: only classifier-free guidance"),
+        (["sun", "--keep", "2"], "keep: is about candidates"),
+        (["sun", "--best-of", "4"], "best_of: 4 candidates and nobody to judge them"),
+        (["sun", "--best-of", "2", "--keep", "3", "--verifier", "siglip_score"], "keep: 3 of 2 candidates"),
+        (["sun", "--best-of", "2", "--verifier", "answer_logits"], "answer_logits: .*load a unified model"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_no_file(
@@ -166,6 +171,27 @@ def test_a_full_disk_leaves_only_whole_pictures(model: Path, tmp_path: Path, mon
     for path in tmp_path.iterdir():
         with Image.open(path) as picture:
             picture.verify()
+
+
+def test_the_best_are_kept_with_their_scores(model: Path, tmp_path: Path) -> None:
+    words = ("--best-of", 4, "--keep", 2, "--verifier", "siglip_score", "--seed", 3, "--output", "both", "--grid")
+    files = [Path(line) for line in run("sun", "moon", "--model", model, "--out", tmp_path, *words).split()]
+    assert [path.name for path in files[-2:]] == ["scores.json", "grid.png"] and len(files) == 10
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert (scores["verifier"], scores["best_of"], scores["keep"]) == ("siglip_score", 4, 2)
+    assert set(scores["seconds"]) == {"draw", "verify"} and scores["settings"]["steps"] == 3
+    sun = scores["prompts"][0]
+    ranked = sorted(sun["candidates"], key=lambda one: -one["score"])
+    assert [one["rank"] for one in ranked] == [0, 1, 2, 3] and {one["seed"] for one in ranked} == {3, 4, 5, 6}
+    assert sun["files"] == [f"sun_seed{one['seed']}" for one in ranked[:2]]
+    with Image.open(tmp_path / f"{sun['files'][0]}.png") as picture:
+        made, pixels = json.loads(picture.info["raekit"]), picture.convert("RGB").tobytes()
+    assert made["score"] == ranked[0]["score"] and made["score_parts"] == ranked[0]["parts"]
+    assert (made["rank"], made["best_of"], made["verifier"]) == (0, 4, "siglip_score")
+    generator = raekit.load(model)
+    assert generator(made["prompt"], seed=made["seed"])[0].tobytes() == pixels, "its seed alone draws it again"
+    latent = latent_file.load(tmp_path / f"{sun['files'][0]}.safetensors")
+    assert latent.made["score"] == made["score"] and latent.latent_space == generator.latent_space.checksum
 
 
 def test_slugs_are_readable_short_and_different() -> None:

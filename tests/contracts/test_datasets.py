@@ -25,6 +25,10 @@ def shards(folder: Path) -> dict[str, object]:
     return {"path": path}
 
 
+def streamed_shards(folder: Path) -> dict[str, object]:
+    return {"shards": [str(shards(folder)["path"])]}
+
+
 def folder(folder: Path) -> dict[str, object]:
     return {"path": tiny_data.pictures(folder / "pictures")}
 
@@ -51,11 +55,17 @@ def huggingface(folder: Path) -> dict[str, object]:
     return {"path": str(folder / "saved")}
 
 
+def huggingface_stream(folder: Path) -> dict[str, object]:
+    return {**huggingface(folder), "shuffle_buffer": 4, "bookmarks": folder / "bookmarks"}
+
+
 SETTINGS = {
     "shards": shards,
+    "streamed_shards": streamed_shards,
     "folder": folder,
     "jsonl": jsonl,
     "huggingface": huggingface,
+    "huggingface_stream": huggingface_stream,
     "rendered_text": rendered_text,
 }
 ELSEWHERE = {"scenes"}

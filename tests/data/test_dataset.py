@@ -110,8 +110,8 @@ def test_too_small_and_too_long_pictures_are_passed_over(tmp_path) -> None:
         Image.new("RGB", size, "blue").save(tmp_path / f"{name}.png")
     data = dataset({"name": "folder", "path": tmp_path}, shuffle=False)
     assert (data[0].key, data[0].num_skipped, data[4].key) == ("d.png", 3, "e.png")
-    assert data[0].skipped[0] == "a.png: 1 x 1 pixels, less than min_side 8"
-    assert "c.png: 20 x 401 pixels" in data[0].skipped[2]
+    assert str(data[0].skipped[0]) == "a.png: 1 x 1 pixels, less than min_side 8"
+    assert "c.png: 20 x 401 pixels" in data[0].skipped[2].reason
     assert dataset({"name": "folder", "path": tmp_path}, shuffle=False, min_side=1)[0].key == "a.png"
 
 

@@ -135,7 +135,7 @@ def test_unusable_samples_are_counted_and_the_first_few_named(write_shard, caplo
     with caplog.at_level(logging.WARNING):
         batches = take(loader, 20)
     assert loader.num_skipped == 40 == sum(batch.num_skipped for batch in batches)
-    assert batches[0].num_skipped == 2 and "b.tar:s000: is no" in batches[0].skipped[0]
+    assert batches[0].num_skipped == 2 and "b.tar:s000: is no" in batches[0].skipped[0].reason
     assert [caplog.text.count(f"b.tar:s{number:03d}:") for number in (0, 2, 8, 10)] == [1, 1, 1, 0]
     assert [record.args[0] for record in caplog.records] == [2, 4, 6, 12, 24]
 

@@ -30,6 +30,15 @@ def test_the_centre_is_kept_and_the_sides_are_cut() -> None:
     assert (square(wide, 4).permute(1, 2, 0) == torch.tensor(RED)).all()
 
 
+def test_stretched_nothing_is_cut() -> None:
+    wide = np.zeros((4, 12, 3), np.uint8)
+    wide[:, 8:] = RED
+    stretched = square(wide, 6, "stretch").permute(1, 2, 0)
+    assert stretched.shape == (6, 6, 3)
+    assert (stretched[:, 0] == 0).all() and (stretched[:, -1] == torch.tensor(RED)).all()
+    assert torch.equal(read_square(wide, 6, "stretch").permute(1, 2, 0), stretched)
+
+
 @pytest.mark.parametrize(
     "picture",
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raekit.errors import UserError
-from raekit.multimodal.chat import CONTEXT, IGNORE, QUERY, SPECIAL_TOKENS, Chat, Turn, teach_special_tokens, turns_of
+from raekit.multimodal.chat import CONTEXT, IGNORE, QUERY, SPECIAL_TOKENS, Chat, Turn, teach_special_tokens
 from tiny_language_model import build_tokenizer
 
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -93,31 +93,9 @@ def test_a_blind_model_is_not_shown_pictures() -> None:
         chat.conversation([Turn("user", "<image>")])
 
 
-def record(*said: str) -> list[dict[str, str]]:
-    """A record whose turns are ``"human: text"``."""
-    return [dict(zip(("from", "value"), text.split(": ", 1), strict=True)) for text in said]
-
-
-def test_turns_of_a_record() -> None:
-    turns = turns_of(record("gpt: hello", "human: <image>\nwhat?", "gpt: sun"), num_images=1)
-    assert turns == [("user", "<image>\nwhat?"), ("assistant", "sun")]
-    # A picture that no text mentions comes first.
-    assert turns_of(record("human: what?", "gpt: sun"), 1)[0] == ("user", "<image>\nwhat?")
-    assert turns_of(record("human: what?", "gpt: sun"))[0] == ("user", "what?")
-    assert turns_of(record("human: draw", "gpt: <image>"), 1)[0] == ("user", "draw")
-
-
-@pytest.mark.parametrize(
-    ("said", "num_images", "message"),
-    [
-        (["human: <image>", "gpt: a"], 2, "<image> stands 1 times, beside 2 pictures"),
-        (["human: <image>", "gpt: a"], 0, "<image> stands 1 times, beside 0 pictures"),
-        (["human: a"], 2, "<image> stands 1 times, beside 2 pictures"),
-        (["gpt: a"], 0, "nobody asks anything"),
-        ([], 0, "nobody asks anything"),
-        (["robot: a"], 0, "write a 'from' of human or gpt"),
-    ],
-)
-def test_a_record_that_cannot_be_used(said: list[str], num_images: int, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        turns_of(record(*said), num_images)
+def test_the_system_may_say_something_else_or_nothing() -> None:
+    silent = Chat(build_tokenizer(), num_queries=3, num_context=2, system=None)
+    assert silent.conversation([Turn("user", "hi")]).ids[0] == START
+    assert silent.text(silent.prompt([Turn("user", "hi")])).startswith("user\nhi")
+    told = Chat(build_tokenizer(), 3, 2, system="Be brief.").conversation([Turn("user", "hi")])
+    assert "system\nBe brief." in silent.text([id for id in told.ids if id >= 0])

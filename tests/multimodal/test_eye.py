@@ -24,6 +24,7 @@ def test_an_rae_sees_latents_as_it_sees_their_images(tmp_path) -> None:
     assert config.vision_shape == (16, 32)
     eye = eye_of(config, rae)
     assert isinstance(eye, OwnEye)
+    assert eye.input_size == rae.encoder.input_size == 32
     image = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(eye.look(image), rae.encoder(image))
     torch.testing.assert_close(eye.look_at_latent(rae.encode(image)), eye.look(image), rtol=0, atol=1e-5)
@@ -37,7 +38,7 @@ def test_a_vae_has_a_tower(tmp_path) -> None:
     config = seeing(Config.model_validate({"tower": tower}), vae)
     assert config.vision_shape == (16, 32)
     eye = eye_of(config, vae)
-    assert isinstance(eye, Tower)
+    assert isinstance(eye, Tower) and eye.input_size == 32
     image = torch.rand(2, 3, 20, 20)
     assert eye.look(image).shape == (2, 16, 32)
     torch.testing.assert_close(eye.look(image), tiny_encoders.build("nano", tmp_path / "tower")(image))

@@ -22,9 +22,10 @@ from raekit.autoencoder.latent import to_grid, to_tokens
 from raekit.autoencoder.rae import RAE
 from raekit.checkpoint import load_strict
 from raekit.conditioning.base import Cond
+from raekit.data.conversations.base import turns_of
 from raekit.interop.dit import dit_from
 from raekit.multimodal.batch import Conversations, Spoken, collate
-from raekit.multimodal.chat import CONTEXT, QUERY, Turn, turns_of
+from raekit.multimodal.chat import CONTEXT, QUERY, Turn
 from raekit.multimodal.conditioner import UnifiedConditioner
 from raekit.multimodal.session import begin
 from raekit.multimodal.unified import PURPOSE_DROP, PURPOSE_EPS, PURPOSE_TIME, UnifiedModel, asked

@@ -13,7 +13,8 @@ import tiny_language_model
 from raekit.autoencoder.decoder import ViTDecoder
 from raekit.backbones import BACKBONES
 from raekit.conditioning.base import Cond
-from raekit.training.blocks import blocks_of, wrap
+from raekit.training.blocks import blocks_of, holders_of, wrap
+from raekit.training.work import Checkpointing
 
 HEAD = {"name": "dit_dh", "size": "nano", "width": 32, "depth": 2, "heads": 2}
 HEAD |= {"head_width": 48, "head_depth": 2, "head_heads": 2}
@@ -46,13 +47,14 @@ def test_the_blocks_are_those_of_trunk_and_head_of_decoder_and_of_a_language_mod
     decoder = ViTDecoder(ViTDecoder.Config(size="nano", width=16, depth=3, heads=2, mlp_width=24), 8, 2)
     assert [type(block).__name__ for block in blocks_of(decoder)] == ["DecoderBlock"] * 3
     assert len(list(blocks_of(tiny_language_model.build_model()))) == 2
+    assert list(holders_of(nn.Sequential(decoder, nn.Linear(2, 2)))) == [decoder]
     assert [type(block).__name__ for block in blocks_of(tiny_language_model.build_encoder())] == ["T5Block"] * 2
 
 
 def test_checkpointing_gives_the_same_gradients_and_keeps_less() -> None:
     module, names = backbone(), list(backbone().state_dict())
     expected, kept = output_and_gradients(module, *latents()), kept_bytes(module)
-    wrap(blocks_of(module), is_compiled=False, is_checkpointed=True)
+    wrap(blocks_of(module), is_compiled=False, checkpointing="full")
     assert list(module.state_dict()) == names
     found = output_and_gradients(module, *latents())
     assert found.keys() == expected.keys() and all(torch.equal(found[n], expected[n]) for n in found)
@@ -70,22 +72,31 @@ def test_a_language_model_can_be_checkpointed_too() -> None:
         return {n: p.grad for n, p in model.named_parameters()}
 
     expected = run()
-    wrap(blocks_of(model), is_compiled=False, is_checkpointed=True)
+    wrap(blocks_of(model), is_compiled=False, checkpointing="full")
     found = run()
     assert all(torch.equal(found[n], expected[n]) for n in expected)
 
 
+def test_selective_checkpointing_lies_between() -> None:
+    kept = []
+    for checkpointing in ("none", "selective", "full"):
+        module = backbone()
+        wrap(blocks_of(module), is_compiled=False, checkpointing=checkpointing)  # type: ignore[arg-type]
+        kept.append(kept_bytes(module))
+    assert kept[0] > 1.2 * kept[1] > 1.4 * kept[2]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-@pytest.mark.parametrize("is_checkpointed", [False, True])
-def test_compiled_blocks_say_the_same_without_a_break_in_the_graph(is_checkpointed: bool) -> None:
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+def test_compiled_blocks_say_the_same_without_a_break_in_the_graph(checkpointing: Checkpointing) -> None:
     module, names = backbone(), list(backbone().state_dict())
     expected = output_and_gradients(module, *latents())
     blocks = list(blocks_of(module))
     x, cond = torch.randn(3, 16, 32), torch.randn(3, 1, 32)
     assert torch._dynamo.explain(blocks[0].forward)(x, cond).graph_break_count == 0
     torch._dynamo.reset()
-    wrap(blocks, is_compiled=True, is_checkpointed=is_checkpointed)
+    wrap(blocks, is_compiled=True, checkpointing=checkpointing)
     assert list(module.state_dict()) == names
     found = output_and_gradients(module, *latents())
     for name, value in expected.items():

@@ -43,6 +43,28 @@ def test_a_second_run_reads_what_the_first_one_wrote(tmp_path: Path, monkeypatch
     build(tmp_path, cache=str(tmp_path / "cache"))
 
 
+def test_a_second_run_decodes_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = next(build(tmp_path, cache=str(tmp_path / "cache")).batches(2, 4))
+    monkeypatch.setattr("raekit.training.cached.read_readable", lambda *a: pytest.fail("read again"))
+    second = next(build(tmp_path, cache=str(tmp_path / "cache")).batches(2, 4))
+    assert torch.equal(first.latent, second.latent) and torch.equal(first.positions, second.positions)
+    assert all(torch.equal(first.features[name], second.features[name]) for name in first.features)
+
+
+def test_int8_latents_are_close_and_another_cache(tmp_path: Path) -> None:
+    exact, rounded = (build(tmp_path, cache=str(tmp_path / "cache"), cache_precision=p) for p in ("fp32", "int8"))
+    one, other = next(exact.batches(0, 4)).latent, next(rounded.batches(0, 4)).latent
+    assert 0 < float((one - other).norm() / one.norm()) < 0.02
+
+
+def test_unreadable_pictures_are_noted_while_the_cache_is_filled(tmp_path: Path) -> None:
+    data = tiny_recipes.stage2(tmp_path)["data"]
+    (tmp_path / "pictures" / "a.png").write_bytes(b"no picture")
+    stage = build(tmp_path, cache=str(tmp_path / "cache"), data=data)
+    assert stage.quarantine.counts() == {"folder": 1}
+    assert stage.quarantine.path == tmp_path / "run" / "quarantine.jsonl"
+
+
 def test_what_changes_each_epoch_cannot_be_cached(tmp_path: Path) -> None:
     data = {**tiny_recipes.stage2(tmp_path)["data"], "mirror": True}
     with pytest.raises(UserError, match="data.mirror: pictures that change each epoch cannot be cached"):

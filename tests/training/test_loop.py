@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny_recipes
-from raekit import checkpoint
 from raekit.errors import UserError
+from raekit.training import checkpoint_files
 from raekit.training.loop import Trainer
 from raekit.training.stage1 import Stage1
 
@@ -45,7 +45,7 @@ trainer.train()
 
 def final_tensors(run: Path, step: int) -> dict[str, Tensor]:
     """Everything of a checkpoint, as ``group.name -> tensor``."""
-    saved = checkpoint.load(run / "checkpoints" / f"step_{step:08d}")
+    saved = checkpoint_files.load(run / "checkpoints" / f"step_{step:08d}")
     return {f"{group}.{name}": value for group, values in saved.tensors.items() for name, value in values.items()}
 
 
@@ -114,7 +114,7 @@ def test_a_non_finite_step_changes_nothing_and_is_counted(tmp_path: Path, monkey
     trainer.train_step(batches)
     assert_same_bits(before, trainer.stage.state())
     assert (trainer.step, trainer.bad_steps) == (1, 1)
-    with pytest.raises(UserError, match="stopped at step 2: 2 non-finite steps in a row"):
+    with pytest.raises(UserError, match="stopped at step 2: 2 bad steps in a row .2 not finite."):
         trainer.train()
     assert_same_bits(before, trainer.stage.state())
 
@@ -232,7 +232,7 @@ def test_sigterm_saves_and_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(trainer, "train_step", step_then_signal)
     assert trainer.train() is None
-    assert trainer.run.latest_checkpoint() == trainer.run.checkpoint_path(3)
+    assert trainer.run.checkpoint_paths() == [trainer.run.checkpoint_path(3)]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

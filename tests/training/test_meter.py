@@ -33,6 +33,37 @@ def test_waiting_for_data_is_told_apart_from_working() -> None:
     assert 0.3 < values["data_wait"] < 0.9 and values["images_per_second"] < 8 / 0.06
 
 
+def test_waiting_for_the_loader_is_told_apart_from_encoding() -> None:
+    closed = []
+
+    def loader() -> object:
+        try:
+            while True:
+                time.sleep(0.01)
+                yield 0
+        finally:
+            closed.append(True)
+
+    def encoded(batches: object) -> object:
+        for batch in batches:
+            time.sleep(0.03)
+            yield batch
+
+    meter = Meter()
+    micros = meter.waiting(encoded(meter.waiting(loader(), "read_wait")))
+    next(micros)
+    next(micros)
+    meter.add({}, 8)
+    values = meter.read()
+    assert values["read_wait"] < 0.6 < values["data_wait"]
+    assert 0.04 <= values["longest_wait_seconds"] < 0.07 * 20
+    meter.add({}, 8)
+    assert meter.read()["data_wait"] == 0.0
+    micros.close()
+    del micros
+    assert closed
+
+
 def test_a_pause_does_not_count() -> None:
     meter = Meter()
     time.sleep(0.05)

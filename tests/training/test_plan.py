@@ -8,6 +8,7 @@ import pytest
 
 from raekit.backbones.dit_dh import DiTDH
 from raekit.errors import UserError
+from raekit.lora import LoRAConfig
 from raekit.training.plan import backbone_work, count_backbone, describe, parts, reader_work
 from raekit.training.recipe import load_recipe
 from raekit.training.stage2 import Stage2
@@ -52,3 +53,23 @@ def test_rows_without_a_latent_space_on_disk() -> None:
     assert "not there yet" in rows["latent space"] and rows["backbone parameters"] == "195,972,820"
     with pytest.raises(UserError, match="latent_space: no directory .* state what it will be in `autoencoder`"):
         describe(config.model_copy(update={"autoencoder": None}))
+
+
+def test_adapters_learn_beside_frozen_weights() -> None:
+    pytest.importorskip("peft")
+    config = DiTDH.Config(size="S", depth=3)
+    shape = ((768, 16, 16), 384, "tokens", True)
+    whole, adapted = backbone_work(config, *shape), backbone_work(config, *shape, LoRAConfig(rank=4))
+    extra = adapted.parameters - whole.parameters
+    assert 0 < extra == adapted.learning < 0.05 * whole.parameters and whole.learning == whole.parameters
+    # No gradients of the weights: about two thirds of the work, a little more for the adapters.
+    assert 0.6 < adapted.training / whole.training < 0.8
+
+
+def test_parts_of_a_recipe_with_adapters() -> None:
+    pytest.importorskip("peft")
+    config = load_recipe(RECIPES / "finetune_lora.yaml", ["backbone.depth=2"])
+    found = {part.name: part for part in parts(config)}  # type: ignore[arg-type]
+    trained = {name for name, part in found.items() if part.optim is not None}
+    assert trained == {"adapters of the backbone", "adapters of the language model"}
+    assert found["language model"].work.activations > 0 and not found["adapters of the backbone"].work.forward

@@ -66,6 +66,7 @@ def test_a_decoder_can_start_from_given_weights(tmp_path: Path) -> None:
 def test_the_artefact_is_a_latent_space_of_that_form(tmp_path: Path, form: str) -> None:
     values = tiny_recipes.stage1(tmp_path)
     stage = build(tmp_path, autoencoder={**values["autoencoder"], "statistics": form})
+    stage.complete()
     rae = RAE.load(stage.export(tmp_path / "out"))
     latent = rae.encode(next(stage._batches(stage.dataset, 8)).image / 255)
     if form == "per_channel":

@@ -53,7 +53,8 @@ def test_the_exported_generator_draws_what_the_sheet_shows(tmp_path: Path) -> No
     torch.testing.assert_close(loaded(prompts, output="tensor"), expected)
 
 
-def test_labels_condition_as_well(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_labels_condition_as_well(tmp_path: Path, is_cached: bool) -> None:
     import tiny_data
 
     for colour in ("red", "blue"):
@@ -69,9 +70,12 @@ def test_labels_condition_as_well(tmp_path: Path) -> None:
         "data": data,
         "held_out": data,
         "sample_prompts": [0, 1],
+        "cache": str(tmp_path / "cache") if is_cached else None,
     }
     stage = Stage2(tiny_recipes.resolve(values), torch.device("cpu"))
-    loss = stage.loss(next(stage.batches(0, 4)), Draws(0, range(4)))["loss"]
+    batch = next(stage.batches(0, 4))
+    assert batch.labels is not None and set(batch.labels.tolist()) <= {0, 1}
+    loss = stage.loss(batch, Draws(0, range(4)))["loss"]
     assert torch.isfinite(loss)
     assert stage.sheet().size[0] > 0
 

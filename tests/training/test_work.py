@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from raekit.backbones.dit import DiT
 from raekit.conditioning.base import Cond
 from raekit.training.plan import backbone_work
-from raekit.training.work import Part, Work, measure, work_of
+from raekit.training.work import Checkpointing, Part, Work, measure, work_of
 
 LATENT, TOKENS = (12, 4, 4), 16
 CONFIG = DiT.Config(width=32, depth=5, heads=2)
@@ -58,17 +58,23 @@ def test_a_stack_of_linear_maps() -> None:
     """3 tokens through 7 maps: each keeps its input for its weight's gradient, and costs twice as much backwards."""
     work = work_of(linear, 7, lambda m, size: m(torch.empty(size, 3, 8, requires_grad=True)), False, stream=24)
     forward = 7 * 2 * 3 * 64
-    assert work == Work(7 * 64, forward, 3 * forward, 7 * 24 * 4, checkpointed=24 * 4 + 7 * 24 * 4)
+    assert work == Work(7 * 64, forward, 3 * forward, 7 * 24 * 4, checkpointed=7 * 24 * 4, learning=448, again=24 * 4)
 
 
 def test_what_is_frozen_and_has_nothing_before_it_to_train_keeps_nothing() -> None:
     work = measure(linear(2).requires_grad_(False), lambda m, size: F.silu(m(torch.empty(size, 3, 8))), True)
     assert work.training == work.forward == 2 * 2 * 3 * 64 and work.activations == 0
-    assert Part("frozen", work).operations(is_checkpointed=True) == work.forward
+    assert Part("frozen", work).operations("full") == work.forward
     assert work.at_rest() == Work(128)
 
 
-@pytest.mark.parametrize("is_checkpointed", [False, True])
-def test_blocks_run_again_cost_a_forward_pass_more(is_checkpointed: bool) -> None:
-    part = Part("trained", Work(1, forward=10, training=30), optim="adamw")
-    assert part.operations(is_checkpointed) == (40 if is_checkpointed else 30)
+@pytest.mark.parametrize(
+    ("checkpointing", "operations", "kept"), [("none", 30, 8), ("selective", 35, 5), ("full", 40, 2)]
+)
+def test_blocks_run_again_cost_a_forward_pass_more_and_keep_less(
+    checkpointing: Checkpointing, operations: int, kept: int
+) -> None:
+    part = Part("trained", Work(1, forward=10, training=30, activations=8, checkpointed=2), optim="adamw")
+    assert part.operations(checkpointing) == operations and part.work.kept(checkpointing) == kept
+    twice = Part("redrawn", part.work, optim="adamw", extra_forwards=2)
+    assert twice.operations(checkpointing) == operations + 20

@@ -163,7 +163,7 @@ class RAE(Trainable):
         stream = StreamingStatistics()
         for image in images:
             stream.update(to_grid(self.encode_tokens(image)))
-        self.statistics = stream.finish(self.config.statistics)
+        self.statistics = stream.finish(self.config.statistics).to(self.device)
 
     def save(
         self, directory: Path, dtype: torch.dtype = torch.float32, trained: Mapping[str, Tensor] | None = None

@@ -127,6 +127,10 @@ class Backbone(nn.Module, ABC):
     def predict(self, z_t: Tensor, trunk: Trunk) -> Tensor:
         """Prediction ``[B, C, h, w]`` from the trunk's tokens (and, where there is a head, the noised latent)."""
 
+    @abstractmethod
+    def initialise(self) -> None:
+        """Set every weight and table to its initial value; the last thing that a constructor does."""
+
     def forward(self, z_t: Tensor, t: Tensor, cond: Cond, is_pair: bool = False) -> Tensor | Pair:
         """Prediction for the noised latent.
 

@@ -25,7 +25,9 @@ from raekit.cli.list import list_parts
 from raekit.cli.lora import lora
 from raekit.cli.prepare import prepare
 from raekit.cli.reconstruct import reconstruct
+from raekit.cli.study import study
 from raekit.cli.train import train
+from raekit.cli.understand import understand
 from raekit.errors import UserError
 from raekit.files import DISK_FULL
 
@@ -39,12 +41,12 @@ VERBS: tuple[tuple[str, Callable[..., Any] | typer.Typer, str], ...] = (
     ("train", train, MAKE),
     ("reconstruct", reconstruct, USE),
     ("generate", generate, USE),
-    ("understand", later.understand, USE),
+    ("understand", understand, USE),
     ("evaluate", evaluate, USE),
     ("convert", convert, MAKE),
     ("lora", lora, MAKE),
     ("bench", bench, LOOK),
-    ("study", later.study, LOOK),
+    ("study", study, LOOK),
     ("serve", later.serve, USE),
 )
 """Each verb, the function (or the words) behind it, and the heading it stands under in ``raekit --help``."""

@@ -7,7 +7,7 @@ file is named.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +17,7 @@ from raekit.cli.report import print_rows
 from raekit.files import atomic_file
 
 if TYPE_CHECKING:
+    from raekit.bench.data import DataReport
     from raekit.bench.report import BenchReport
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory.")
@@ -75,6 +76,71 @@ def sample(
     _write(reports, out)
 
 
+@bench.command("verify")
+def verify(
+    model: Annotated[
+        str | None, typer.Option(help="A generator's directory or hub id; by default the bundled nano model.")
+    ] = None,
+    verifier: Annotated[str, typer.Option(help="Who judges; one that sees latents.")] = "answer_logits",
+    num: Annotated[int, typer.Option(min=1, help="Candidates at once.")] = 16,
+    repeats: Repeats = 3,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    out: Out = None,
+) -> None:
+    """Candidates/s of judging by latents, and with rendering and looking again; of a model of the same sizes."""
+    from raekit.bench.verify import bench_verify
+    from raekit.generate import load_generator
+
+    reports = bench_verify(load_generator(model, device), num, verifier, repeats=repeats)
+    for report in reports:
+        print_rows(report.name, report.rows())
+    typer.echo(f"by latents in {reports[0].call_seconds / reports[1].call_seconds:.2f} of the time")
+    _write(list(reports), out)
+
+
+@bench.command("parallel")
+def parallel(
+    strategy: Annotated[str, typer.Option(help="How weights lie: auto, ddp, fsdp or hsdp.")] = "auto",
+    width: Annotated[int, typer.Option(min=64, help="Of the backbone's tokens, a multiple of 64.")] = 1024,
+    depth: Annotated[int, typer.Option(min=1, help="Blocks; 10 of width 1024 are 200 million weights.")] = 10,
+    batch: Annotated[int, typer.Option(min=1, help="Images of a step on each process.")] = 1,
+    repeats: Repeats = 3,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Memory and time of a training step on several processes; start it with torchrun -m raekit bench parallel."""
+    from raekit import distributed
+    from raekit.bench.parallel import bench_parallel
+    from raekit.config import validate
+    from raekit.device import pick_device
+    from raekit.training.parallel import ParallelConfig
+
+    config = validate(ParallelConfig, {"strategy": strategy}, "--strategy")
+    own = distributed.join(pick_device(device))
+    report = bench_parallel(width, depth, config, own, batch, repeats)
+    if distributed.is_main():
+        print_rows("a training step of one backbone", report.rows())
+    distributed.leave()
+
+
+@bench.command("data")
+def data(
+    images: Annotated[int, typer.Option(min=1, help="Pictures that are drawn and read.")] = 512,
+    side: Annotated[int, typer.Option(min=16, help="Of the stored pictures, pixels.")] = 384,
+    size: Annotated[int, typer.Option(min=16, help="Of the pictures in a batch, pixels.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 32,
+    threads: Annotated[int, typer.Option(min=1, help="That read.")] = 2,
+    step_seconds: Annotated[float, typer.Option(min=0.001, help="What a step takes beside the waiting.")] = 0.25,
+    out: Out = None,
+) -> None:
+    """Images/s of a folder, tar shards, shards over HTTP, cached latents; how long a step waits for them."""
+    from raekit.bench.data import DataTask, bench_data
+
+    reports = bench_data(DataTask(images, side, size, batch, threads, step_seconds))
+    for report in reports:
+        print_rows(report.name, report.rows())
+    _write(reports, out)
+
+
 def _compare(
     measure: Callable[[Any, int], BenchReport],
     recipe: Path,
@@ -96,7 +162,7 @@ def _compare(
     _write(reports, out)
 
 
-def _write(reports: list[BenchReport], out: Path | None) -> None:
+def _write(reports: Sequence[BenchReport | DataReport], out: Path | None) -> None:
     if out is None:
         return
     with atomic_file(out) as temporary:

@@ -1,4 +1,4 @@
-"""``raekit evaluate reconstruction|generation DATA...``: figures of models, side by side; ``evaluate scenes`` is apart.
+"""``raekit evaluate reconstruction|generation DATA...``: figures of models, side by side; others are apart.
 
 In: pictures and models. Out: one table with a column for each model on standard output; on request a directory with
 ``report.json``, ``report.html`` and sheets of pictures. DATA is a folder of pictures, a folder of shards, a tar, a
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raekit.cli.evaluate_scenes import scenes
+from raekit.cli.evaluate_understanding import benchmark, understanding
 from raekit.cli.options import options_of
 from raekit.cli.report import print_table, progress_bar
 from raekit.config import Config
@@ -29,6 +30,8 @@ OUT_HELP = "Directory for report.json, report.html and sheets."
 
 evaluate = typer.Typer(no_args_is_help=True, help="Measure models on pictures.")
 evaluate.command()(scenes)
+evaluate.command()(understanding)
+evaluate.command()(benchmark)
 
 
 class Measuring(Config):

@@ -1,8 +1,8 @@
 """``raekit explain RECIPE``: what a recipe comes to, before a GPU is asked for it.
 
 In: a recipe and overrides. Out: the resolved YAML with every default written out, then what the code derives from it
-(latent shape, parameter counts, time shift ...), and with ``--gpu`` an estimate of memory and hours. No weights are
-loaded.
+(latent shape, parameter counts, time shift ...), and with ``--gpu`` an estimate of memory, messages and hours. No
+weights are loaded.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ def explain(
     ] = None,
     gpus: Annotated[int, typer.Option("--gpus", help="How many of them.")] = 1,
     mfu: Annotated[float, typer.Option("--mfu", help="Share of their peak speed that is reached.")] = 0.4,
+    strategy: Annotated[
+        str | None, typer.Option(help="ddp, fsdp or hsdp; without it as the recipe says, or by size.")
+    ] = None,
+    build: Annotated[
+        bool, typer.Option("--build", help="Build every network at full depth, on the meta device.")
+    ] = False,
 ) -> None:
     """Show a recipe with every default written out, and what the code derives from it."""
     from raekit.config import dump_yaml
@@ -35,7 +41,14 @@ def explain(
     typer.echo(dump_yaml(resolved).rstrip())
     if derived:
         print_rows("\nderived", derived)
-    if gpu is not None:
-        from raekit.training.budget import Machine, budget
+    if build:
+        from raekit.training.assembly import describe_assembly
 
-        print_rows("\nestimate, nothing measured", budget(resolved.parts(), resolved.train, Machine(gpu, gpus, mfu)))
+        print_rows("\nbuilt on the meta device", describe_assembly(resolved))
+    if gpu is not None:
+        from raekit.training.budget import budget
+        from raekit.training.layout import strategy_of
+        from raekit.training.machines import Machine
+
+        machine, asked = Machine(gpu, gpus, mfu), strategy_of(strategy or resolved.train.parallel.strategy)
+        print_rows("\nestimate, nothing measured", budget(resolved.parts(), resolved.train, machine, asked))

@@ -1,8 +1,9 @@
 """``raekit generate PROMPT...``: pictures from prompts, as PNG files that remember how they were made.
 
 In: prompts (or class labels, for a class-conditional model) and settings. Out: one PNG per picture, named after its
-prompt and seed, with all settings in its ``raekit`` text field; on request a sheet of all of them, and the latents.
-Standard output is the list of files, one a line, the sheet last.
+prompt and seed, with all settings in its ``raekit`` text field; on request a sheet of all of them, and the latents. Of
+the best of N (``--best-of``) the score is there too, and ``scores.json`` holds those of all candidates. Standard output
+is the list of files, one a line, the sheet last.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from raekit.samplers.settings import Sampling
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import Tensor
 
+    from raekit.best_of import Choice
     from raekit.generate import Callback, ImageGenerator
+
+SCORES_FILE = "scores.json"
 
 SLUG_LENGTH = 48
 """Longest prompt part of a file name, characters; in any script that leaves room for the seed below 255 bytes."""
@@ -53,6 +56,19 @@ class Drawing(Config):
     """How far variations leave --image: 1 forgets it, towards 0 it hardly changes (default: 0.6)."""
 
 
+class Choosing(Config):
+    """How many candidates are drawn, who judges them, and how many are left."""
+
+    best_of: int | None = None
+    """Draw this many candidates of each prompt, seeds as for --num, and keep the best."""
+    keep: int | None = None
+    """How many of the candidates are kept (default: 1)."""
+    verifier: str | None = None
+    """Who judges them: `raekit list verifiers`; NAME=DIR names the weights of one that needs some."""
+    prune_at: float | None = None
+    """After this share of the steps drop the worse half, judged by where it is heading; 0.5, say."""
+
+
 class Loading(Config):
     """Which model, and where it runs."""
 
@@ -73,11 +89,12 @@ class Adapting(Config):
 
 @options_of(Loading, default=False)
 @options_of(Adapting, default=False)
+@options_of(Choosing, default=False)
 @options_of(Drawing, default=False)
 @options_of(Sampling, guidance="--guidance-kind", guidance_scale="--guidance")
 def generate(
     prompts: Annotated[list[str], typer.Argument(help='What to draw, e.g. "a red apple"; each is drawn --num times.')],
-    num: Annotated[int, typer.Option(help="Pictures per prompt.")] = 4,
+    num: Annotated[int | None, typer.Option(help="Pictures per prompt.", show_default="4")] = None,
     seed: Annotated[int, typer.Option(help="Seed of a prompt's first picture; the next have seed+1, seed+2, ...")] = 0,
     out: Annotated[Path, typer.Option(help="Directory for the pictures.")] = Path("out"),
     output: Annotated[
@@ -92,35 +109,81 @@ def generate(
     """Draw pictures from prompts."""
     from PIL.Image import fromarray
 
+    from raekit import latent_file
+    from raekit.best_of import asked_of
     from raekit.files import make_writable
     from raekit.image_grid import enlargement, image_grid, to_arrays
 
     make_writable(out, "--out")
     loading, drawing, sampling = (stated(options, kind) for kind in (Loading, Drawing, Sampling))
+    wanted = asked_of(stated(options, Choosing), num or 1)
     generator = raekit.load(model, **loading)
     common = {**generator.sampling(**sampling).model_dump(mode="json"), **drawing}
     common |= {"model": generator.checksum, "version": raekit.__version__, **adapted(generator, options)}
     start = time.perf_counter()
     with progress() as report:
-        latents = generator.sample(prompts, num, seed, report, **sampling, **drawing)
+        if wanted is None:
+            num = 4 if num is None else num
+            latents = generator.sample(prompts, num, seed, report, **sampling, **drawing)
+            made = [{"prompt": prompt, "seed": seed + index} for prompt in prompts for index in range(num)]
+        else:
+            choice = generator.best_of(prompts, wanted[0], wanted[1], seed, report, **sampling, **drawing)
+            latents, made, num = choice.latents, chosen(choice, *wanted), wanted[1].keep
     images = generator.decode(latents) if grid or output is not Output.latent else None
     typer.echo(f"drew {len(latents)} pictures in {time.perf_counter() - start:.1f} s", err=True)
 
-    names = [f"{slug}_seed{seed + index}" for slug in slugs(prompts) for index in range(num)]
-    made = [{"prompt": prompt, "seed": seed + index, **common} for prompt in prompts for index in range(num)]
+    stems = [stem for stem in slugs(prompts) for _ in range(num)]
+    names = [f"{stem}_seed{one['seed']}" for stem, one in zip(stems, made, strict=True)]
+    made = [{**one, **common} for one in made]
     paths = []
     if images is not None and output is not Output.latent:
         for name, array, settings in zip(names, to_arrays(images), made, strict=True):
             paths.append(save_png(out / f"{name}.png", fromarray(array), settings))
     if output is not Output.image:
+        space = generator.latent_space.checksum
         for name, latent, settings in zip(names, latents, made, strict=True):
-            paths.append(save_latent(out / f"{name}.safetensors", latent, settings))
+            paths.append(latent_file.save(out / f"{name}.safetensors", latent, space, settings))
+    if wanted is not None:
+        paths.append(save_scores(out / SCORES_FILE, choice, names, wanted, common))
     if grid and images is not None:
-        captions = [prompt for prompt in prompts for _ in range(num)]
-        sheet = image_grid(images, num, captions, enlargement(images.shape[-1]))
+        sheet = image_grid(images, num, captions(made), enlargement(images.shape[-1]))
         paths.append(save_png(out / "grid.png", sheet, {"prompts": prompts, "seed": seed, "num": num, **common}))
     for path in paths:
         typer.echo(path)
+
+
+def chosen(choice: Choice, verifier: Any, choosing: Any) -> list[dict[str, Any]]:
+    """What each kept picture remembers of its choice."""
+    told = {"best_of": choosing.best_of, "keep": choosing.keep, "prune_at": choosing.prune_at, "verifier": verifier}
+    return [
+        {"prompt": prompt, "seed": one.seed, "score": one.score, "rank": one.rank, "score_parts": one.parts, **told}
+        for prompt, one in choice.winners
+    ]
+
+
+def captions(made: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of each picture its prompt, and its score if it has one."""
+    return [one["prompt"] if "score" not in one else f"{one['score']:.3g}: {one['prompt']}" for one in made]
+
+
+def save_scores(
+    path: Path, choice: Choice, names: Sequence[str], wanted: tuple[Any, Any], common: Mapping[str, Any]
+) -> Path:
+    """Write what every candidate scored, and the names of those that were kept; returns the path.
+
+    Raises:
+        UserError: the disk is full or the place is not writable.
+    """
+    from raekit.files import write_atomically
+
+    keep = wanted[1].keep
+    rows = [
+        {**selection.as_json(), "files": list(names[keep * row : keep * (row + 1)])}
+        for row, selection in enumerate(choice.selections)
+    ]
+    content = {"verifier": wanted[0], **vars(wanted[1]), "seconds": choice.seconds, "settings": common, "prompts": rows}
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    return path
 
 
 def adapted(generator: ImageGenerator, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,17 +231,6 @@ def save_png(path: Path, picture: Image, made: Mapping[str, Any]) -> Path:
     return path
 
 
-def save_latent(path: Path, latent: Tensor, made: Mapping[str, Any]) -> Path:
-    """Write a latent ``[C, h, w]`` as ``latent`` in a safetensors file; returns the path."""
-    from safetensors.torch import save_file
-
-    from raekit.files import atomic_file
-
-    with atomic_file(path) as temporary:
-        save_file({"latent": latent.contiguous()}, temporary, metadata={"raekit": json.dumps(made)})
-    return path
-
-
 @contextmanager
 def progress() -> Iterator[Callback]:
     """A progress bar on standard error, and the callback that moves it."""
@@ -194,10 +246,13 @@ def progress() -> Iterator[Callback]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading prompts", total=None)
 
+        steps_taken = 0
+
         def report(state: dict[str, Any]) -> None:
-            batch, steps, first = len(state["z_t"]), state["num_steps"], state["first"]
-            label = f"pictures {first + 1}-{first + batch} of {state['num_images']}"
-            done = first * steps + batch * (state["step"] + 1)
-            bar.update(task, description=label, completed=done, total=state["num_images"] * steps)
+            nonlocal steps_taken
+            batch, first, num_images = len(state["z_t"]), state["first"], state["num_images"]
+            steps_taken += batch
+            label = f"pictures {first + 1}-{first + batch} of {num_images}"
+            bar.update(task, description=label, completed=steps_taken, total=num_images * state["num_steps"])
 
         yield report

@@ -12,22 +12,12 @@ from typing import Any
 from raekit.errors import UserError
 
 
-def understand() -> None:
-    """Ask questions about an image (not built yet)."""
-    raise UserError("understand: answering questions about images is not built yet; `raekit generate` draws images")
-
-
-def study() -> None:
-    """Re-run a finding of the papers at small scale (not built yet)."""
-    raise UserError("study: not built yet; docs/benchmarks.md lists what has been measured and by which command")
-
-
 def serve() -> None:
     """Serve a model over HTTP (not built yet)."""
     raise UserError("serve: not built yet; `raekit generate` draws images from the command line")
 
 
-RESERVED = (understand, study, serve)
+RESERVED = (serve,)
 
 
 def settings(verb: Callable[..., Any]) -> dict[str, Any]:

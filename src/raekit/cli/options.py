@@ -17,7 +17,7 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
 def options_of(settings: type[Config], default: str | bool = "the model's own", **flags: str) -> Callable[[Verb], Verb]:
-    """A decorator that gives a verb an option for each field of ``settings``.
+    """A decorator that gives a verb an option for each field of ``settings`` but a component's ``name``.
 
     The verb receives them as ``**keywords``; an option that was not typed is None, whatever the field's default.
 
@@ -32,6 +32,8 @@ def options_of(settings: type[Config], default: str | bool = "the model's own", 
         own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
         added = []
         for name, field in settings.model_fields.items():
+            if name == "name":  # which component it is was chosen before its settings are
+                continue
             flag = flags.get(name, "--" + name.replace("_", "-"))
             option = typer.Option(flag, help=field.description, show_default=default)
             annotation = Annotated[field.annotation | None, option]  # type: ignore[name-defined]

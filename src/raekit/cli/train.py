@@ -19,12 +19,20 @@ def train(
     run: Annotated[Path | None, typer.Option(help="Run directory, in place of the recipe's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run.")] = False,
 ) -> None:
-    """Train a stage. Ctrl-C and SIGTERM save a checkpoint and leave; --resume continues bit for bit."""
+    """Train a stage. Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint and leave; --resume continues bit for bit."""
+    from raekit import distributed
     from raekit.training.loop import Trainer
     from raekit.training.recipe import load_recipe
+    from raekit.training.run import finished_artefact
 
     changes = [*(overrides or []), *([f"run={run}"] if run else [])]
-    trainer = Trainer(load_recipe(recipe, changes), is_resumed=resume)
+    settings = load_recipe(recipe, changes)
+    if resume and (finished := finished_artefact(settings.run, settings.train.steps)) is not None:
+        typer.echo(f"finished already: {finished} after step {settings.train.steps}; raise train.steps to train on")
+        return
+    trainer = Trainer(settings, is_resumed=resume)
+    if distributed.world() > 1 and distributed.is_main():
+        typer.echo(f"{distributed.world()} processes; {trainer.placement.layout.reason}")
     artefact = trainer.train()
     if artefact is None:
         typer.echo(

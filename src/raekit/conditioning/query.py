@@ -90,7 +90,7 @@ class QueryConditioner(PromptConditioner):
         rows = self._rows(prompts)
         ids, mask = padded(rows, "left", self.queries.device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_cacheable):
-            words = model.get_input_embeddings()(ids)
+            words = self._embedded(ids)
             queries = self.queries.to(words.dtype).expand(len(ids), -1, -1)
             mask = torch.cat([mask, mask.new_ones(queries.shape[:2])], dim=1)
             states: Tensor = model(
@@ -109,6 +109,11 @@ class QueryConditioner(PromptConditioner):
     def null(self, batch_size: int) -> Cond:
         """The null token at every position, ``[batch_size, N, Z]``."""
         return Cond(tokens=self.null_token.expand(batch_size, len(self.queries), -1))
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        """The language model's words, ``[B, L, H]`` of ids ``[B, L]``."""
+        words: Tensor = self._loaded()[0].get_input_embeddings()(ids)
+        return words
 
     def _other_inputs(self) -> bytes:
         values: bytes = self.queries.detach().float().cpu().numpy().tobytes()

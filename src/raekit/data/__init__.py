@@ -12,9 +12,11 @@ DATASETS = Registry(
     "datasets",
     {
         "shards": "raekit.data.shards:Shards",
+        "streamed_shards": "raekit.data.streamed_shards:StreamedShards",
         "folder": "raekit.data.folder:Folder",
         "jsonl": "raekit.data.jsonl:Jsonl",
         "huggingface": "raekit.data.huggingface:HuggingFace",
+        "huggingface_stream": "raekit.data.huggingface_stream:HuggingFaceStream",
         "scenes": "raekit.data.scenes:Scenes",
         "rendered_text": "raekit.data.rendered_text:RenderedText",
     },

@@ -21,8 +21,10 @@ from raekit import config
 from raekit.config import component
 from raekit.data import DATASETS
 from raekit.data.captions import with_article
+from raekit.data.labels import Labels
 from raekit.data.mixture import Domain, Mixture
 from raekit.data.palette import PALETTE
+from raekit.data.quarantine import Skipped
 from raekit.data.sample import ENDLESS, BadSample, Pixels, Sample, Source, SourceConfig
 from raekit.data.transforms import CHANCE_CROPS, Crop, compose, mirror, to_chw, to_square
 from raekit.data.wrapped import Checked, InMemory
@@ -50,7 +52,7 @@ class Item:
         key: the sample's name within its domain.
         domain: the source's name.
         label: class index, or -1 where there is none.
-        skipped: why each sample was passed over that could not be used on the way here.
+        skipped: each sample that could not be used on the way here, and why.
     """
 
     image: Pixels
@@ -58,7 +60,7 @@ class Item:
     key: str
     domain: str
     label: int
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def num_skipped(self) -> int:
@@ -82,6 +84,8 @@ class DataConfig(config.Config):
     """Behind pictures with transparency: the name of a colour, or "random", which the caption then states."""
     captions: Literal["canonical", "short", "any"] = "canonical"
     """Always the canonical caption; that or the shortest one, evenly; or any of a sample's captions."""
+    labels: Labels | None = None
+    """Where classes come from; None = the sources' own class indices, where they have any."""
     min_side: int = Field(8, ge=1)
     """Pictures whose shorter side has fewer pixels are passed over like unreadable ones."""
     shuffle: bool = True
@@ -112,9 +116,10 @@ class Dataset:
         domains = []
         for name, source_config in zip(domain_names(settings.mixture), settings.mixture, strict=True):
             source: Source = DATASETS.build(source_config)
-            if not source.is_endless:
+            if not source.is_drawn:
                 source = Checked(source, settings.min_side)
-                source = InMemory(source) if settings.in_memory else source
+            if settings.in_memory and not source.is_endless:
+                source = InMemory(source)
             domains.append(Domain(name, source, source_config.weight))
         self._use(domains, seed)
 
@@ -141,12 +146,17 @@ class Dataset:
         crop = "centre" if crop in CHANCE_CROPS and not source.is_croppable else crop
         image, ground = self._picture(sample, crop, self.config.mirror and source.is_mirrorable, generator)
         caption = self._caption(sample, ground, generator)
-        label = -1 if sample.label is None else sample.label
-        return Item(image, caption, sample.key, domain.name, label, skipped)
+        return Item(image, caption, sample.key, domain.name, self.label_of(sample), skipped)
 
     def caption(self, position: int) -> str:
         """The caption at a position, as its item has it."""
         return self[position].caption
+
+    def label_of(self, sample: Sample) -> int:
+        """The class index of a sample, -1 where it has none; errors as :meth:`Labels.label_of`."""
+        if self.config.labels is not None:
+            return self.config.labels.label_of(sample)
+        return -1 if sample.label is None else sample.label
 
     def captions_of(self, sample: Sample) -> list[str]:
         """The captions that training may give a sample, background not counted."""
@@ -202,19 +212,20 @@ def domain_names(mixture: Sequence[SourceConfig]) -> list[str]:
     return names
 
 
-def read_readable(domain: Domain, index: int) -> tuple[Sample, tuple[str, ...]]:
-    """The sample at ``index``, or the next one that can be used, and why each was passed over.
+def read_readable(domain: Domain, index: int) -> tuple[Sample, tuple[Skipped, ...]]:
+    """The sample at ``index``, or the next one that can be used, and what was passed over.
 
     Raises:
         UserError: too many in a row cannot be used.
     """
-    reasons: list[str] = []
-    while len(reasons) < MAX_SKIPS:
+    skipped: list[Skipped] = []
+    while len(skipped) < MAX_SKIPS:
         try:
-            return domain.source[(index + len(reasons)) % len(domain.source)], tuple(reasons)
+            return domain.source[index], tuple(skipped)
         except BadSample as error:
-            reasons.append(str(error))
-    raise UserError(f"source {domain.name!r}: {MAX_SKIPS} samples in a row cannot be read, the last: {reasons[-1]}")
+            skipped.append(Skipped(domain.name, domain.source.key_of(index), str(error)))
+            index = (index + error.skip) % len(domain.source)
+    raise UserError(f"source {domain.name!r}: {MAX_SKIPS} samples in a row cannot be read, the last: {skipped[-1]}")
 
 
 def build_dataset(settings: DataConfig, seed: int = 0) -> Dataset:

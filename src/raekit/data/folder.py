@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raekit.data.decode import IMAGE_SUFFIXES, VECTOR_SUFFIXES, decode_image
+from raekit.data.fingerprint import fingerprint_of, sketch_of
 from raekit.data.sample import BadSample, Sample, Source, SourceConfig
 from raekit.errors import UserError
 
@@ -61,6 +62,13 @@ class Folder(Source):
             raise BadSample(f"{path}: cannot be read ({error.strerror})") from None
         caption, metadata = self._described(index)
         return Sample(decode_image(content, str(path)), caption, self.files[index], metadata)
+
+    def key_of(self, index: int) -> str:
+        return self.files[index]
+
+    def fingerprint(self) -> str:
+        files = ((file, sketch_of(self.root / file), self._described(i)[0]) for i, file in enumerate(self.files))
+        return fingerprint_of(files)
 
     def _described(self, index: int) -> tuple[str, dict[str, Any]]:
         """The caption and the label; a ``.txt`` beside the picture wins over the name of its class."""

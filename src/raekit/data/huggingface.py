@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from raekit.data.decode import decode_image, to_pixels
+from raekit.data.fingerprint import fingerprint_of
 from raekit.data.records import CAPTION_FIELDS, captions_in, described
 from raekit.data.sample import BadSample, Pixels, Sample, Source, SourceConfig
 from raekit.errors import UserError
@@ -49,37 +50,70 @@ class HuggingFace(Source):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        table = _open(config)
-        self._check_columns(table.column_names)
+        table = load_table(config)
+        check_columns(config, table.column_names)
         used = {config.image, config.label, *(CAPTION_FIELDS if config.caption is None else (config.caption,))}
         table = table.select_columns([name for name in table.column_names if name in used])
         feature = table.features.get(config.label)
         self.classes: list[str] = list(getattr(feature, "names", None) or [])
         """Class names, by label, where the data set states them."""
-        self._table = _undecoded(table, config.image)
+        self._table = undecoded(table, config.image)
 
     def __len__(self) -> int:
         return len(self._table)
 
     def __getitem__(self, index: int) -> Sample:
-        cfg, name = self.config, f"{self.config.path}[{self.config.split}] row {index}"
-        row = self._table[int(index)]
-        image = _pixels(row.pop(cfg.image), name)
-        captions, label = captions_in(row, cfg.caption), row.get(cfg.label)
-        if not captions and isinstance(label, int) and 0 <= label < len(self.classes):
-            captions = [self.classes[label].replace("_", " ")]
-        caption, metadata = described({}, captions, label)
-        return Sample(image, caption, f"{index:09d}", metadata)
+        name = f"{self.config.path}[{self.config.split}] row {index}"
+        return sample_of(self._table[int(index)], self.config, self.classes, name, self.key_of(index))
 
-    def _check_columns(self, columns: list[str]) -> None:
-        wanted = {"image": self.config.image} | ({"caption": self.config.caption} if self.config.caption else {})
-        for field, column in wanted.items():
-            if column not in columns:
-                raise UserError(f"{field} {column!r}: {self.config.path} has no such column; known: {columns}")
+    def key_of(self, index: int) -> str:
+        return f"{index:09d}"
+
+    def fingerprint(self) -> str:
+        """Hugging Face's own fingerprint of the table, which follows its content and its history."""
+        cfg = self.config
+        return fingerprint_of([cfg.image, cfg.caption, cfg.label, len(self), self._table._fingerprint])
 
 
-def _open(config: HuggingFace.Config) -> Any:
-    """The table of one split; imports the package only here."""
+def check_columns(config: Any, columns: list[str]) -> None:
+    """Refuse settings that name a column which is not there.
+
+    Raises:
+        UserError: naming those that are.
+    """
+    wanted = {"image": config.image} | ({"caption": config.caption} if config.caption else {})
+    for field, column in wanted.items():
+        if column not in columns:
+            raise UserError(f"{field} {column!r}: {config.path} has no such column; known: {columns}")
+
+
+def sample_of(row: dict[str, Any], config: Any, classes: list[str], name: str, key: str) -> Sample:
+    """One row as a sample.
+
+    Args:
+        row: by column, the picture undecoded.
+        config: with the names of the columns.
+        classes: names by label, where they are known.
+        name: of the row, for errors.
+        key: of the sample.
+
+    Raises:
+        BadSample: the picture cannot be read.
+    """
+    image = _pixels(row.pop(config.image), name)
+    captions, label = captions_in(row, config.caption), row.get(config.label)
+    if not captions and isinstance(label, int) and 0 <= label < len(classes):
+        captions = [classes[label].replace("_", " ")]
+    caption, metadata = described({}, captions, label)
+    return Sample(image, caption, key, metadata)
+
+
+def load_table(config: Any, is_streamed: bool = False) -> Any:
+    """The table of one split, or a stream of its rows; imports the package only here.
+
+    Raises:
+        UserError: the package, the data set or the split is missing.
+    """
     try:
         datasets = importlib.import_module("datasets")
     except ImportError:
@@ -87,9 +121,11 @@ def _open(config: HuggingFace.Config) -> Any:
     folder = Path(config.path).expanduser()
     try:
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-            return _split_of(datasets.load_from_disk(str(folder)), config)
+            table = _split_of(datasets.load_from_disk(str(folder)), config)
+            return table.to_iterable_dataset() if is_streamed else table
         place = str(folder) if folder.is_dir() else config.path
-        return datasets.load_dataset(place, config.subset, split=config.split, revision=config.revision)
+        asked = {"split": config.split, "revision": config.revision, "streaming": is_streamed}
+        return datasets.load_dataset(place, config.subset, **asked)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         why = " ".join(str(error).split())[:300]
         if folder.is_dir():
@@ -100,7 +136,7 @@ def _open(config: HuggingFace.Config) -> Any:
         ) from None
 
 
-def _split_of(saved: Any, config: HuggingFace.Config) -> Any:
+def _split_of(saved: Any, config: Any) -> Any:
     """One split of what ``save_to_disk`` wrote; a folder of a single split has no name for it."""
     if not isinstance(saved, dict):
         return saved
@@ -109,7 +145,7 @@ def _split_of(saved: Any, config: HuggingFace.Config) -> Any:
     return saved[config.split]
 
 
-def _undecoded(table: Any, column: str) -> Any:
+def undecoded(table: Any, column: str) -> Any:
     """The table with its pictures as the bytes and paths they are stored as."""
     datasets = importlib.import_module("datasets")
     feature = table.features[column]

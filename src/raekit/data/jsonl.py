@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raekit.data.decode import decode_image
+from raekit.data.fingerprint import fingerprint_of, sketch_of
 from raekit.data.records import captions_in, described
 from raekit.data.sample import BadSample, Sample, Source, SourceConfig
 from raekit.errors import UserError
+from raekit.files import sha256
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +83,20 @@ class Jsonl(Source):
         own = (cfg.image, cfg.caption, cfg.label, "conversations")
         rest = {field: value for field, value in record.items() if field not in own}
         caption, metadata = described(rest, captions_in(record, cfg.caption), record.get(cfg.label))
-        return Sample(decode_image(content, str(path)), caption, f"{number:09d}", metadata)
+        return Sample(decode_image(content, str(path)), caption, self.key_of(index), metadata)
+
+    def key_of(self, index: int) -> str:
+        return f"{self._numbers[index]:09d}"
+
+    def fingerprint(self) -> str:
+        pictures = []
+        with self.path.open("rb") as file:
+            for offset in self._offsets:
+                file.seek(offset)
+                path = self._path_in(_parse(file.readline(), str(self.path)))
+                pictures.append(sketch_of(self.image_folder / path))
+        fields = (self.config.image, self.config.caption, self.config.label)
+        return fingerprint_of([fields, sha256(self.path), *pictures])
 
     def _read_lines(self) -> None:
         """Note where every line with a picture begins."""

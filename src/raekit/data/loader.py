@@ -11,9 +11,7 @@ in order whatever the threads do.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +21,8 @@ from torch import Tensor
 
 from raekit import config
 from raekit.data.dataset import DataConfig, Dataset, Item, build_dataset
+from raekit.data.quarantine import Quarantine, Skipped
+from raekit.data.readahead import in_order
 from raekit.errors import UserError
 
 __all__ = ["Batch", "DataConfig", "Loader", "build_dataset", "collate"]
@@ -44,7 +44,7 @@ class Batch:
         keys: ``B`` names, each unique within its domain.
         domains: ``B`` names of sources.
         labels: int64 ``[B]`` class indices, or none where a sample has no class.
-        skipped: why each sample that was replaced in this batch could not be used.
+        skipped: each sample that was replaced in this batch, and why it could not be used.
     """
 
     image: Tensor
@@ -53,7 +53,7 @@ class Batch:
     keys: list[str]
     domains: list[str]
     labels: Tensor | None
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def num_skipped(self) -> int:
@@ -91,6 +91,7 @@ class Loader:
     Attributes:
         position: the next position that :func:`next` has not given yet.
         num_skipped: unusable samples replaced on this rank since it was made.
+        quarantine: where they are written down, if anywhere.
     """
 
     class Config(config.Config):
@@ -122,6 +123,7 @@ class Loader:
         self.position, self.stop = start_position, stop
         self.settings = settings or Loader.Config()
         self.num_skipped = 0
+        self.quarantine: Quarantine | None = None
         self._reported, self._named = 0, list[str]()
 
     @property
@@ -138,7 +140,8 @@ class Loader:
         self.position = int(state["position"])
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self._read_ahead() if self.settings.threads else map(self._read, self._starts())
+        threads, ahead = self.settings.threads, self.settings.prefetch
+        batches = in_order(self._read, self._starts(), threads, ahead) if threads else map(self._read, self._starts())
         for batch in batches:
             self.position = self._end(self.position)
             self._report(batch)
@@ -155,19 +158,6 @@ class Loader:
         """Where the global batch that begins at ``start`` ends."""
         return start + self.batch_size if self.stop is None else min(start + self.batch_size, self.stop)
 
-    def _read_ahead(self) -> Iterator[Batch]:
-        starts, waiting = self._starts(), deque[Future[Batch]]()
-        with ThreadPoolExecutor(self.settings.threads, thread_name_prefix="data") as threads:
-            try:
-                for start in starts:
-                    waiting.append(threads.submit(self._read, start))
-                    if len(waiting) > self.settings.prefetch:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                threads.shutdown(wait=False, cancel_futures=True)
-
     def _read(self, start: int) -> Batch:
         """This rank's slice of the global batch that begins at ``start``."""
         size = self._end(start) - start
@@ -178,7 +168,9 @@ class Loader:
     def _report(self, batch: Batch) -> None:
         """Name the first few unusable samples; then say how many there are each time their number has doubled."""
         self.num_skipped += batch.num_skipped
-        fresh = [reason for reason in dict.fromkeys(batch.skipped) if reason not in self._named]
+        if self.quarantine is not None and batch.skipped:
+            self.quarantine.add(batch.skipped)
+        fresh = [reason for reason in dict.fromkeys(map(str, batch.skipped)) if reason not in self._named]
         fresh = fresh[: NAMED_SKIPS - len(self._named)]
         if fresh or (batch.skipped and self.num_skipped >= 2 * self._reported):
             self._named.extend(fresh)

@@ -99,9 +99,8 @@ class Mixture:
         shares = [len(d.source) * len(self._schedule) / self._per_cycle[n] for n, d in finite]
         return int(np.ceil(max(shares))) if shares else None
 
-    def _permutation(self, domain: int, epoch: int) -> NDArray[np.int64]:
-        generator = np.random.default_rng([ORDER_STREAM, self.seed, domain, epoch])
-        return generator.permutation(len(self.domains[domain].source))
+    def _permutation(self, domain: int, epoch: int) -> Sequence[int] | NDArray[np.int64]:
+        return self.domains[domain].source.order([ORDER_STREAM, self.seed, domain, epoch])
 
 
 def build_schedule(weights: Sequence[float], cycle: int = CYCLE) -> NDArray[np.int64]:

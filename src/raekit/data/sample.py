@@ -7,7 +7,7 @@ In: nothing. Out: :class:`Sample`, uint8 pixels as they lie on disk (they become
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raekit import config
+from raekit.data.fingerprint import fingerprint_of
 
 Pixels = NDArray[np.uint8]
 
 ENDLESS = 1 << 40
-"""The length of a source that is made on the fly."""
+"""The length of a source that is made on the fly, or that begins anew by itself."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,16 @@ class Sample:
 
 
 class BadSample(Exception):
-    """One picture of a source cannot be read; whoever reads counts it and takes the next one."""
+    """One picture of a source cannot be read; whoever reads counts it and takes another one.
+
+    Args:
+        reason: what is wrong, with the sample's name.
+        skip: how many samples further on to try: past all that is broken with it, such as the rest of its shard.
+    """
+
+    def __init__(self, reason: str, skip: int = 1) -> None:
+        super().__init__(reason)
+        self.skip = skip
 
 
 class SourceConfig(config.Config):
@@ -76,6 +86,7 @@ class Source(ABC):
 
     is_mirrorable: bool = True
     is_croppable: bool = True
+    config: Any = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -91,8 +102,32 @@ class Source(ABC):
 
     @property
     def is_endless(self) -> bool:
-        """Whether samples are made on the fly, so that no index ever has to be repeated."""
+        """Whether indices go on for ever: samples are made on the fly, or a stream begins anew at its end."""
         return len(self) >= ENDLESS
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether samples are made on the fly, so that their shape is as it should be."""
+        return self.is_endless
+
+    def key_of(self, index: int) -> str:
+        """The name of a sample, of one that cannot be read too."""
+        return str(index)
+
+    def order(self, seed: Sequence[int]) -> Sequence[int] | NDArray[np.int64]:
+        """A random order of all indices of a finite source, the same for the same seed; of an epoch of training."""
+        return np.random.default_rng(list(seed)).permutation(len(self))
+
+    def expect(self, indices: range) -> None:
+        """These samples will be read next; a source that fetches from afar begins to."""
+        del indices
+
+    def fingerprint(self) -> str:
+        """Hexadecimal digits that change when any sample may have changed: what a cache of the samples hangs on.
+
+        Sources of files look at their names, sizes and ends (``fingerprint.py``); others at their settings.
+        """
+        return fingerprint_of([type(self).__name__, len(self), repr(self.config)])
 
 
 def whole_number(value: Any) -> int | None:

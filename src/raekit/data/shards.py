@@ -7,7 +7,6 @@ and so is any other WebDataset: captions are found under the usual names, in the
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -19,16 +18,15 @@ from numpy.typing import NDArray
 
 from raekit.data import DATASETS
 from raekit.data.builder import Manifest
-from raekit.data.decode import IMAGE_SUFFIXES, VECTOR_SUFFIXES, decode_image
+from raekit.data.decode import VECTOR_SUFFIXES, decode_image
+from raekit.data.fingerprint import fingerprint_of, sketch_of
 from raekit.data.patterns import expand
-from raekit.data.records import captions_in, described
-from raekit.data.sample import BadSample, Sample, Source, SourceConfig, whole_number
+from raekit.data.sample import BadSample, Sample, Source, SourceConfig
+from raekit.data.sidecars import SIDECARS, picture_of, picture_suffixes, told
 from raekit.data.tar import Members, TarIndex, index_tar
 from raekit.errors import UserError
 
 _log = logging.getLogger(__name__)
-
-_SIDECARS = (".json", ".txt", ".cls")
 
 _INDEXING_THREADS = 8
 """Tars indexed at once: on a network disk the headers of a tar take seconds, nearly all of it waiting."""
@@ -63,7 +61,7 @@ class Shards(Source):
         with ThreadPoolExecutor(_INDEXING_THREADS) as threads:
             indices = list(threads.map(index_tar, self.paths))
         self._take_after(Manifest.load(self.path) if self.path.is_dir() else None)
-        suffixes = IMAGE_SUFFIXES if config.image is None else ("." + config.image.lstrip(".").lower(),)
+        suffixes = picture_suffixes(config.image)
         self.keys: list[str] = []
         rows: list[list[int]] = []
         for number, index in enumerate(indices):
@@ -73,7 +71,7 @@ class Shards(Source):
                     self.keys.append(key)
         _report_left_out(self.path, indices, suffixes)
         # One row a sample: shard, then offset and size of the picture and of each kind of sidecar (-1: absent).
-        self._rows: NDArray[np.int64] = np.array(rows, np.int64).reshape(-1, 3 + 2 * len(_SIDECARS))
+        self._rows: NDArray[np.int64] = np.array(rows, np.int64).reshape(-1, 3 + 2 * len(SIDECARS))
         if len(set(self.keys)) < len(self.keys):  # numbered anew in each tar
             self.keys = [f"{self.paths[row[0]].stem}/{key}" for row, key in zip(rows, self.keys, strict=True)]
         if config.split is not None and not is_split:
@@ -94,6 +92,13 @@ class Shards(Source):
         caption = str(metadata.pop("caption", ""))
         return Sample(image, caption, self.keys[index], metadata)
 
+    def key_of(self, index: int) -> str:
+        return self.keys[index]
+
+    def fingerprint(self) -> str:
+        files = [(path.name, sketch_of(path)) for path in self.paths]
+        return fingerprint_of([self.config.image, self.config.caption, *files, *self.keys, self._rows.tolist()])
+
     def metadata(self, index: int) -> dict[str, Any]:
         """Caption and everything else about a sample, without its pixels.
 
@@ -101,19 +106,9 @@ class Shards(Source):
             BadSample: the JSON beside the picture is broken.
         """
         row = self._rows[index]
-        try:
-            record = json.loads(self._read(row, 1)) if row[3] >= 0 else {}
-        except ValueError as error:
-            raise BadSample(f"{self._name(index)}: broken metadata ({error})") from None
-        if not isinstance(record, dict):
-            raise BadSample(f"{self._name(index)}: broken metadata ({type(record).__name__}, not an object)")
-        captions = captions_in(record, self.config.caption)
-        if row[5] >= 0 and self.config.caption is None and "caption" not in record:
-            captions = [self._read(row, 2).decode(errors="replace").strip()]
-        label = record.get("label")
-        if whole_number(label) is None and row[7] >= 0:
-            label = self._read(row, 3)
-        caption, metadata = described(record, captions, label)
+        there = [(number, kind) for number, kind in enumerate(SIDECARS, start=1) if row[1 + 2 * number] >= 0]
+        contents = {kind: self._read(row, number) for number, kind in there}
+        caption, metadata = told(contents, self._name(index), self.config.caption)
         return {"caption": caption, **metadata}
 
     def _name(self, index: int) -> str:
@@ -167,10 +162,10 @@ def _find_tars(path: Path, split: str | None) -> tuple[list[Path], bool]:
 
 def _row(number: int, members: Members, suffixes: tuple[str, ...]) -> list[int] | None:
     """Where one sample's picture and sidecars lie, or nothing where there is no picture."""
-    suffix = next((suffix for suffix in suffixes if suffix in members), None)
-    if suffix is None:
+    picture = picture_of(members, suffixes)
+    if picture is None:
         return None
-    spans = [members[suffix], *(members.get(sidecar, (-1, -1)) for sidecar in _SIDECARS)]
+    spans = [picture, *(members.get(sidecar, (-1, -1)) for sidecar in SIDECARS)]
     return [number, *(value for span in spans for value in span)]
 
 
@@ -180,7 +175,7 @@ def _report_left_out(path: Path, indices: list[TarIndex], suffixes: tuple[str, .
     without = [members for members in every if not set(members) & set(suffixes)]
     if not without:
         return
-    kinds = Counter(suffix for members in without for suffix in members if suffix not in _SIDECARS)
+    kinds = Counter(suffix for members in without for suffix in members if suffix not in SIDECARS)
     shown = ", ".join(f"{count} {suffix}" for suffix, count in kinds.most_common(3)) or "nothing but text"
     drawings = " (render the vector drawings first)" if set(kinds) & set(VECTOR_SUFFIXES) else ""
     counts = f"{len(without)} of {len(every)}"

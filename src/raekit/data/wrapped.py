@@ -1,9 +1,14 @@
 """Sources around a source: checked for shape, or kept in memory.
 
-In: a finite source. Out: the same samples at the same indices.
+In: a source. Out: the same samples at the same indices.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from raekit.data.sample import BadSample, Sample, Source
 
@@ -11,8 +16,39 @@ MAX_ASPECT = 20
 """Longer side over shorter side: above it a picture is a line, and scaling its short side up would fill the memory."""
 
 
-class Checked(Source):
-    """A finite source whose pictures have a usable shape.
+class Wrapped(Source):
+    """The same samples at the same indices.
+
+    Args:
+        source: whose samples they are.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.config = source.config
+        self.is_mirrorable, self.is_croppable = source.is_mirrorable, source.is_croppable
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._source[index]
+
+    def key_of(self, index: int) -> str:
+        return self._source.key_of(index)
+
+    def order(self, seed: Sequence[int]) -> Sequence[int] | NDArray[np.int64]:
+        return self._source.order(seed)
+
+    def expect(self, indices: range) -> None:
+        self._source.expect(indices)
+
+    def fingerprint(self) -> str:
+        return self._source.fingerprint()
+
+
+class Checked(Wrapped):
+    """A source whose pictures have a usable shape.
 
     Args:
         source: whose samples are checked.
@@ -20,12 +56,8 @@ class Checked(Source):
     """
 
     def __init__(self, source: Source, min_side: int) -> None:
-        self._source = source
+        super().__init__(source)
         self._min_side = min_side
-        self.is_mirrorable, self.is_croppable = source.is_mirrorable, source.is_croppable
-
-    def __len__(self) -> int:
-        return len(self._source)
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._source[index]
@@ -38,16 +70,12 @@ class Checked(Source):
         return sample
 
 
-class InMemory(Source):
+class InMemory(Wrapped):
     """A finite source whose decoded samples stay in memory once they were read."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        super().__init__(source)
         self._held: dict[int, Sample] = {}
-        self.is_mirrorable, self.is_croppable = source.is_mirrorable, source.is_croppable
-
-    def __len__(self) -> int:
-        return len(self._source)
 
     def __getitem__(self, index: int) -> Sample:
         if index not in self._held:

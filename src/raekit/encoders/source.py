@@ -79,7 +79,7 @@ def load_model(model_class: Any, source: str, config: Any, revision: str | None,
         UserError: missing, wrongly shaped or unknown weights, or the hub cannot be reached.
     """
     try:
-        with _quiet():
+        with quiet():
             model, info = model_class.from_pretrained(
                 source, config=config, revision=revision, dtype=torch.float32, output_loading_info=True
             )
@@ -108,7 +108,7 @@ def weights_sha256(module: nn.Module) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' own key report and weight progress bar: the keys are checked here."""
     log: Any = logging
     verbosity, has_bars = log.get_verbosity(), log.is_progress_bar_enabled()

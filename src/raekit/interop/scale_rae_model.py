@@ -103,7 +103,7 @@ class ScaleRAEModel(Format):
             write_language_model(language, settings, folder_of, folder / LANGUAGE_MODEL)
             state["fingerprint"], reply = self._read_language_model(folder / LANGUAGE_MODEL, language, ledger.source)
             told_by = {
-                "language_model": str(target.resolve() / LANGUAGE_MODEL),
+                "language_model": f"../{LANGUAGE_MODEL}",
                 "precision": "fp32" if language[EMBEDDING].dtype == torch.float32 else "bf16",
                 **_condition(published, state, settings),
                 **(_reading(reply) if sight is None else _seeing(reply, sight)),

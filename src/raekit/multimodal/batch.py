@@ -2,7 +2,9 @@
 
 In: layouts of ``chat`` and their pictures. Out: :class:`Conversations`; after the frozen networks :class:`Seen`. Rows
 are filled up on the right, which needs no mask: attention is causal, so nothing that is learned ever looks there.
-Pictures of all rows lie in two piles, those that are shown and those to be drawn, each in the order of the slots.
+Short conversations can share a row (packing): ``segments`` says which position belongs to which, no conversation sees
+another, and the losses are those of the same conversations one in each row. Pictures of all rows lie in two piles, those
+that are shown and those to be drawn, each in the order of the slots.
 """
 
 from __future__ import annotations
@@ -37,24 +39,26 @@ class Spoken(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What the losses are averaged over."""
+    """What the losses are averaged over; as tensors, where several processes have added theirs."""
 
-    words: float
-    pictures: float
+    words: float | Tensor
+    pictures: float | Tensor
 
 
 @dataclass(frozen=True)
 class Conversations:
-    """``B`` conversations, ``M`` pictures shown and ``K`` to be drawn.
+    """``B`` conversations in ``R`` rows (as many, unless packed), ``M`` pictures shown and ``K`` to be drawn.
 
     Attributes:
-        ids: ``[B, L]`` int64, slots included.
-        labels: ``[B, L]`` int64.
+        ids: ``[R, L]`` int64, slots included.
+        labels: ``[R, L]`` int64.
         shown: images ``[M,3,H,W]``; None without any.
         drawn: images ``[K,3,H,W]``; None without any.
         rows: ``[K]`` int64, the conversation that each drawn picture belongs to.
         places: ``[K]`` int64, the how manieth of that conversation it is, from 0.
         positions: ``[B]`` int64, of the samples in the data stream.
+        segments: ``[R, L]`` int64, the how manieth of its row's conversations a position belongs to; what fills a row
+            up counts as one more. None where each row holds one.
     """
 
     ids: Tensor
@@ -64,6 +68,7 @@ class Conversations:
     rows: Tensor
     places: Tensor
     positions: Tensor
+    segments: Tensor | None = None
 
     @property
     def counts(self) -> Counts:
@@ -86,18 +91,24 @@ class Seen:
     latents: Tensor | None
 
 
-def collate(samples: Sequence[Spoken], padding: int, length: int | None = None) -> Conversations:
+def collate(
+    samples: Sequence[Spoken], padding: int, length: int | None = None, row_tokens: int | None = None
+) -> Conversations:
     """Conversations as one batch.
 
     Args:
         samples: at least one.
         padding: id behind the end of a row.
         length: of the rows; by default that of the longest.
+        row_tokens: pack conversations into rows of at most so many tokens (a longer one has a row to itself); the
+            batch then holds them in the order of the rows. None: one in each row, in the order given.
 
     Raises:
         UserError: a conversation that is longer, or with another number of pictures than it has slots for.
     """
-    longest = max(len(sample.layout) for sample in samples)
+    rows_of = [[sample] for sample in samples] if row_tokens is None else packed(samples, row_tokens)
+    samples = [sample for row in rows_of for sample in row]
+    longest = max(sum(len(sample.layout) for sample in row) for row in rows_of)
     length = length or longest
     if longest > length:
         raise UserError(
@@ -116,14 +127,30 @@ def collate(samples: Sequence[Spoken], padding: int, length: int | None = None) 
         owners += [(row, place) for place in range(layout.pictures.count(QUERY))]
     rows, places = torch.tensor(owners, dtype=torch.int64).view(-1, 2).unbind(1)
     return Conversations(
-        torch.tensor([_filled_up(sample.layout.ids, length, padding) for sample in samples]),
-        torch.tensor([_filled_up(sample.layout.labels, length, IGNORE) for sample in samples]),
+        torch.tensor([_filled_up(_joined(row, "ids"), length, padding) for row in rows_of]),
+        torch.tensor([_filled_up(_joined(row, "labels"), length, IGNORE) for row in rows_of]),
         _stacked(piles[CONTEXT]),
         _stacked(piles[QUERY]),
         rows,
         places,
         torch.tensor([sample.position for sample in samples]),
+        None if row_tokens is None else torch.tensor([_segments(row, length) for row in rows_of]),
     )
+
+
+def packed(samples: Sequence[Spoken], row_tokens: int) -> list[list[Spoken]]:
+    """Conversations in rows of at most ``row_tokens``, longest first, each into the first row with room for it."""
+    rows: list[list[Spoken]] = []
+    room: list[int] = []
+    for sample in sorted(samples, key=lambda sample: -len(sample.layout)):
+        size = len(sample.layout)
+        number = next((number for number, left in enumerate(room) if left >= size), len(rows))
+        if number == len(rows):
+            rows.append([])
+            room.append(row_tokens)
+        rows[number].append(sample)
+        room[number] -= size
+    return rows
 
 
 class PictureDraws:
@@ -156,6 +183,20 @@ class PictureDraws:
 
 def _filled_up(row: list[int], length: int, value: int) -> list[int]:
     return row + [value] * (length - len(row))
+
+
+def _joined(row: Sequence[Spoken], name: str) -> list[int]:
+    """Ids or labels of a row. What a conversation begins with has nothing before it to be predicted from."""
+    joined: list[int] = []
+    for sample in row:
+        values: list[int] = getattr(sample.layout, name)
+        joined += [IGNORE, *values[1:]] if joined and name == "labels" else values
+    return joined
+
+
+def _segments(row: Sequence[Spoken], length: int) -> list[int]:
+    numbers = [number for number, sample in enumerate(row) for _ in sample.layout.ids]
+    return _filled_up(numbers, length, len(row))
 
 
 def _stacked(pictures: list[Tensor]) -> Tensor | None:

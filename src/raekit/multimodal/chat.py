@@ -16,15 +16,16 @@ other turns only ``<|im_start|>``, ``<|im_end|>`` and the newline are. Scale-RAE
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
+# Under their own names: they belong to a chat as much as to the data that it is read from.
+from raekit.data.conversations.base import IMAGE as IMAGE
+from raekit.data.conversations.base import Turn as Turn
 from raekit.errors import UserError
 
-IMAGE = "<image>"
-"""Where a picture belongs in a text."""
 IMAGE_START, IMAGE_END = "<im_start>", "<im_end>"
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 SPECIAL_TOKENS = (TURN_START, TURN_END, IMAGE_START, IMAGE_END)
@@ -34,15 +35,6 @@ CONTEXT, QUERY, IGNORE = -200, -201, -100
 """Ids of the slots of a picture that is shown and of one to be drawn, and the label of what is not learned."""
 
 SYSTEM = "You are a helpful assistant."
-SPEAKERS: dict[str, Literal["user", "assistant"]] = {"human": "user", "gpt": "assistant"}
-"""Who speaks, in the words of the instruction data sets."""
-
-
-class Turn(NamedTuple):
-    """What one side says; ``<image>`` stands for a picture."""
-
-    role: Literal["system", "user", "assistant"]
-    text: str
 
 
 @dataclass(frozen=True)
@@ -71,15 +63,16 @@ class Chat:
         tokenizer: a transformers tokenizer; it is taught the :data:`SPECIAL_TOKENS` that it lacks.
         num_queries: slots of a picture to be drawn.
         num_context: slots of a picture that is shown; 0 for a model that cannot see.
+        system: what the system says before every conversation; None: nothing.
 
     Attributes:
         newline: id of ``"\\n"``, if that is one token.
         padding: id that fills rows up; what stands there is neither read nor learned.
     """
 
-    def __init__(self, tokenizer: Any, num_queries: int, num_context: int) -> None:
+    def __init__(self, tokenizer: Any, num_queries: int, num_context: int, system: str | None = SYSTEM) -> None:
         teach_special_tokens(tokenizer)
-        self.tokenizer = tokenizer
+        self.tokenizer, self.system = tokenizer, system
         self.num_slots = {QUERY: num_queries, CONTEXT: num_context}
         self.turn_start, self.turn_end, self.image_start, self.image_end = tokenizer.convert_tokens_to_ids(
             list(SPECIAL_TOKENS)
@@ -104,7 +97,7 @@ class Chat:
         Raises:
             UserError: a picture is shown to a model that cannot see.
         """
-        parts = [self._turn(turn) for turn in _with_system(turns)]
+        parts = [self._turn(turn) for turn in self._with_system(turns)]
         ids, labels, pictures = (list(chain.from_iterable(column)) for column in zip(*parts, strict=True))
         return Layout(ids, labels, tuple(pictures))
 
@@ -131,40 +124,16 @@ class Chat:
         ids = [self.turn_start, *ids, self.turn_end, *self.words("\n")]
         return ids, self._labels(ids, is_heard=slot == CONTEXT), [slot] * len(rest)
 
+    def _with_system(self, turns: Sequence[Turn]) -> list[Turn]:
+        is_there = self.system is None or (len(turns) > 0 and turns[0].role == "system")
+        return list(turns) if is_there else [Turn("system", str(self.system)), *turns]
+
     def _labels(self, ids: Sequence[int], is_heard: bool) -> list[int]:
         """Labels of a turn that the model hears, or that it speaks."""
         if is_heard:
             learned = {self.turn_start, self.turn_end, self.newline}
             return [token if token in learned else IGNORE for token in ids]
         return [token if token >= 0 else IGNORE for token in ids]
-
-
-def turns_of(conversation: Sequence[Mapping[str, str]], num_images: int = 0) -> list[Turn]:
-    """The turns of a record of the LLaVA kind: ``[{"from": "human" | "gpt", "value": text}, ...]``.
-
-    What the assistant says before anybody asked is left out, and a picture that no text mentions is put before the
-    first turn, as published.
-
-    Raises:
-        UserError: another speaker, nothing said, or another number of pictures than the texts mention.
-    """
-    turns = []
-    for said in conversation:
-        if said.get("from") not in SPEAKERS or "value" not in said:
-            raise UserError(f"conversations: {dict(said)!r} is no turn; write a 'from' of human or gpt, and a 'value'")
-        turns.append(Turn(SPEAKERS[said["from"]], said["value"]))
-    first = next((index for index, turn in enumerate(turns) if turn.role == "user"), None)
-    if first is None:
-        raise UserError("conversations: nobody asks anything; begin with a turn from human")
-    turns = turns[first:]
-    mentioned = sum(turn.text.count(IMAGE) for turn in turns)
-    if num_images and not mentioned:
-        turns[0], mentioned = Turn("user", f"{IMAGE}\n{turns[0].text}"), 1
-    if mentioned != num_images:
-        raise UserError(
-            f"conversations: {IMAGE} stands {mentioned} times, beside {num_images} pictures; make them equal"
-        )
-    return turns
 
 
 def teach_special_tokens(tokenizer: Any) -> None:
@@ -175,7 +144,3 @@ def teach_special_tokens(tokenizer: Any) -> None:
     missing = [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS if token not in known]
     if missing:
         tokenizer.add_tokens(missing, special_tokens=True)
-
-
-def _with_system(turns: Sequence[Turn]) -> list[Turn]:
-    return list(turns) if turns and turns[0].role == "system" else [Turn("system", SYSTEM), *turns]

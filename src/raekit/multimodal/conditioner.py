@@ -17,17 +17,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from raekit.conditioning.language_model import load_language_model
+from raekit.conditioning.prompt import DTYPES, causal_mask
 from raekit.conditioning.query import QueryConditioner
 from raekit.config import component
+from raekit.device import pick_device, pick_precision
 from raekit.encoders import ENCODERS
 from raekit.encoders.base import EncoderConfig
 from raekit.encoders.projector import Projector, ProjectorKind
 from raekit.errors import UserError
-from raekit.multimodal.chat import CONTEXT, IMAGE, QUERY, Chat, Turn, teach_special_tokens
+from raekit.multimodal.adapters import Adapters, AdaptersConfig
+from raekit.multimodal.chat import CONTEXT, IMAGE, QUERY, SYSTEM, Chat, Turn, teach_special_tokens
 from raekit.multimodal.writing import write
 
 if TYPE_CHECKING:
@@ -52,6 +55,9 @@ class UnifiedConditioner(QueryConditioner):
         projector: tokens of a picture ``[M, N, D]`` to the language model's width; None if it cannot see.
         head: the last layer of a language model that is trained and has one of its own; None where it is the table
             of words (Qwen2.5 to 3B, SmolLM2) or is frozen.
+        adapters: of a frozen language model with ``lora``; else None.
+        marks: ``[2, H]``, or ``[4, H]`` where the last layer is no table of words: the two tokens around a picture,
+            learned beside a language model with ``lora`` (in a frozen table both are alike); else None.
     """
 
     class Config(QueryConditioner.Config):
@@ -72,12 +78,23 @@ class UnifiedConditioner(QueryConditioner):
         word, until it opens a picture, as the published model draws."""
         max_reply_tokens: int = Field(64, ge=1)
         """Longest reply that it may write by itself."""
+        system: str | None = SYSTEM
+        """What the system says before every conversation; null: nothing, which saves a dozen tokens each."""
+        lora: AdaptersConfig | None = None
+        """Low-rank adapters beside a frozen language model, trained and saved as part of this model; null: none."""
+
+        @model_validator(mode="after")
+        def _adapts_what_is_frozen(self) -> UnifiedConditioner.Config:
+            if self.lora is not None and self.is_llm_trained:
+                raise ValueError("lora: the language model itself is trained; leave lora out or is_llm_trained false")
+            return self
 
     config: Config
 
     def __init__(self, config: Config, *, num_tokens: int, language_model: tuple[Any, Any] | None = None) -> None:
-        if config.is_llm_trained:
-            language_model = language_model or load_language_model(config.language_model, torch.float32)
+        if config.is_llm_trained or config.lora is not None:
+            held_in = "fp32" if config.is_llm_trained else pick_precision(config.precision, pick_device())
+            language_model = language_model or load_language_model(config.language_model, DTYPES[held_in])
             teach(*language_model)
         super().__init__(config, num_tokens=num_tokens, language_model=language_model)
         self.projector: Projector | None = None
@@ -87,6 +104,16 @@ class UnifiedConditioner(QueryConditioner):
         if config.is_llm_trained and language_model is not None:
             self.head = own_head(language_model[0])
         self._chat: Chat | None = None
+        self.adapters: Adapters | None = None
+        self.marks: nn.Parameter | None = None
+        if config.lora is not None:
+            self.adapters = Adapters(config.lora, self.reader)
+            self.marks = nn.Parameter(self._marks_in_tables())
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether the features of a prompt stay the same through training."""
+        return super().is_cacheable and self.adapters is None
 
     @property
     def chat(self) -> Chat:
@@ -94,7 +121,7 @@ class UnifiedConditioner(QueryConditioner):
         if self._chat is None:
             _, tokenizer = self._loaded()
             num_context = 0 if self.config.vision_shape is None else self.config.vision_shape[0]
-            self._chat = Chat(tokenizer, len(self.queries), num_context)
+            self._chat = Chat(tokenizer, len(self.queries), num_context, self.config.system)
         return self._chat
 
     @property
@@ -113,7 +140,7 @@ class UnifiedConditioner(QueryConditioner):
             ValueError: another number of tokens than slots.
             UserError: pictures, and it cannot see.
         """
-        embeds: Tensor = self._words()(ids.clamp(min=0))
+        embeds = self._embedded(ids.clamp(min=0))
         if shown is not None and len(shown):
             if self.projector is None:
                 raise UserError(
@@ -124,23 +151,63 @@ class UnifiedConditioner(QueryConditioner):
             embeds = _filled(embeds, ids == CONTEXT, rows, is_exact=True)
         return _filled(embeds, ids == QUERY, self.queries)
 
-    def read(self, embeds: Tensor) -> Tensor:
-        """Final states ``[B, L, H]`` of whole sequences, which may be filled up at their ends: nothing looks ahead."""
-        states: Tensor = self.reader(inputs_embeds=embeds, use_cache=False).last_hidden_state
+    def read(self, embeds: Tensor, segments: Tensor | None = None) -> Tensor:
+        """Final states ``[B, L, H]`` of whole sequences, which may be filled up at their ends: nothing looks ahead.
+
+        Args:
+            embeds: ``[B, L, H]``.
+            segments: ``[B, L]`` int64, which of the sequences packed into a row a position belongs to; none of them
+                sees another. None: one in each row.
+
+        Raises:
+            UserError: packed rows, and a language model whose attention is more than causal.
+        """
+        packed = {} if segments is None else self._apart(segments)
+        states: Tensor = self.reader(inputs_embeds=embeds, use_cache=False, **packed).last_hidden_state
         return states
 
     def logits(self, states: Tensor) -> Tensor:
         """Scores of the next word ``[..., V]`` float32, of states ``[..., H]``."""
         head = self.head if self.config.is_llm_trained else self._frozen_head()
-        if head is None:
-            return F.linear(states, self._words().weight).float()
-        scores: Tensor = head(states)
+        table = self._words().weight
+        scores = F.linear(states.to(table.dtype), table) if head is None else head(states)
+        if self.marks is not None:
+            own = F.linear(states, self.marks[-2:].to(states.dtype)).to(scores.dtype)
+            scores = scores.index_copy(-1, self._mark_ids(), own)
         return scores.float()
 
     def _words(self) -> nn.Embedding:
         """The language model's table of words."""
         table: nn.Embedding = self._loaded()[0].get_input_embeddings()
         return table
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        embeds = super()._embedded(ids)
+        for number, mark in enumerate(self._mark_ids() if self.marks is not None else ()):
+            assert self.marks is not None
+            embeds = torch.where((ids == mark)[..., None], self.marks[number].to(embeds.dtype), embeds)
+        return embeds
+
+    def _mark_ids(self) -> Tensor:
+        """The two tokens around a picture, ``[2]``."""
+        return torch.tensor([self.chat.image_start, self.chat.image_end], device=self.queries.device)
+
+    def _marks_in_tables(self) -> Tensor:
+        """Rows of the two tokens in the table of words, and in the last layer if that is another, fp32."""
+        ids, head = self._mark_ids(), self._frozen_head()
+        tables = [self._words().weight] + ([] if head is None else [head.weight])
+        return torch.cat([table[ids].detach().float() for table in tables])  # type: ignore[index]
+
+    def _apart(self, segments: Tensor) -> dict[str, Tensor]:
+        """Mask and places of packed rows, as the language model takes them."""
+        mask = causal_mask(self.reader, torch.ones_like(segments))
+        if mask.ndim != 4:
+            raise UserError(
+                "data.row_tokens: this language model's attention has windows or runs without SDPA, and cannot keep "
+                "packed conversations apart; leave row_tokens out"
+            )
+        is_same = segments[:, None, :, None] == segments[:, None, None, :]
+        return {"attention_mask": mask & is_same, "position_ids": places_in(segments)}
 
     def _rows(self, prompts: Sequence[str]) -> list[list[int]]:
         """Ids of each prompt, the reply, and the token that opens a picture."""
@@ -164,7 +231,8 @@ class UnifiedConditioner(QueryConditioner):
         return self.chat.prompt([Turn("user", prompt)])
 
     def _other_inputs(self) -> bytes:
-        return super()._other_inputs() + f"\0{self.config.reply}\0{self.config.max_reply_tokens}".encode()
+        own = (self.config.reply, self.config.max_reply_tokens, self.config.system)
+        return super()._other_inputs() + "\0".join(map(str, ("", *own))).encode()
 
     def _freeze(self, model: Any, tokenizer: Any) -> None:
         teach(model, tokenizer)
@@ -202,6 +270,14 @@ def teach(model: Any, tokenizer: Any) -> None:
     with torch.no_grad():
         for weight in tables.values():
             weight[-num_new:] = weight[:-num_new].mean(0)
+
+
+def places_in(segments: Tensor) -> Tensor:
+    """How far each position is from where its segment begins, ``[B, L]`` of ``[B, L]``."""
+    index = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
+    is_first = torch.ones_like(segments, dtype=torch.bool)
+    is_first[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return index - torch.where(is_first, index, 0).cummax(dim=1).values
 
 
 def own_head(model: Any) -> nn.Module | None:

@@ -23,7 +23,13 @@ from raekit.multimodal.conditioner import UnifiedConditioner
 
 
 class Eye(ABC):
-    """Pictures to tokens."""
+    """Pictures to tokens.
+
+    Attributes:
+        input_size: height and width in pixels that pictures are brought to before they are looked at.
+    """
+
+    input_size: int
 
     @abstractmethod
     def look(self, image: Tensor) -> Tensor:
@@ -42,7 +48,7 @@ class OwnEye(Eye):
     """The encoder of the latent space: what is drawn is what is seen."""
 
     def __init__(self, latent_space: RAE) -> None:
-        self.latent_space = latent_space
+        self.latent_space, self.input_size = latent_space, latent_space.encoder.input_size
 
     def look(self, image: Tensor) -> Tensor:
         return self.latent_space.encode_tokens(image.to(self.latent_space.device))
@@ -61,7 +67,7 @@ class Tower(Eye):
     """An encoder beside a latent space that has none."""
 
     def __init__(self, encoder: RepresentationEncoder) -> None:
-        self.encoder = encoder
+        self.encoder, self.input_size = encoder, encoder.input_size
 
     def look(self, image: Tensor) -> Tensor:
         tokens: Tensor = self.encoder(image.to(self.encoder.image_mean.device))

@@ -25,6 +25,7 @@ from raekit.conditioning.base import Cond
 from raekit.data.transforms import to_float
 from raekit.encoders.base import RepresentationEncoder
 from raekit.errors import UserError
+from raekit.multimodal.answering import MAX_ANSWER_TOKENS as MAX_ANSWER_TOKENS
 from raekit.multimodal.batch import Conversations, Counts, PictureDraws, Seen
 from raekit.multimodal.chat import IGNORE, IMAGE, QUERY, Chat, Turn
 from raekit.multimodal.conditioner import UnifiedConditioner
@@ -35,8 +36,6 @@ from raekit.transport.objective import FlowMatching
 DIFFUSION_WEIGHT = 2.0
 """Weight of the diffusion loss beside the cross entropy (Scale-RAE's released code)."""
 PURPOSE_TIME, PURPOSE_EPS, PURPOSE_DROP = range(3)
-MAX_ANSWER_TOKENS = 64
-"""Longest answer, unless told otherwise (Scale-RAE's released command line)."""
 
 
 class Drawing(Protocol):
@@ -61,6 +60,7 @@ class UnifiedModel:
     Attributes:
         eye: pictures to tokens; None for a model that only reads.
         chat: how conversations are laid out.
+        diffusion_weight: of the diffusion loss beside the cross entropy.
 
     Raises:
         UserError: latent space, tower and projector do not belong together.
@@ -77,6 +77,7 @@ class UnifiedModel:
         self.conditioner, self.backbone, self.transport = conditioner, backbone, transport
         self.latent_space = latent_space
         self.eye = eye_of(conditioner.config, latent_space, tower)
+        self.diffusion_weight = DIFFUSION_WEIGHT
         self.modules: dict[str, nn.Module] = {"backbone": backbone, "conditioner": conditioner}
 
     @classmethod
@@ -150,18 +151,39 @@ class UnifiedModel:
             ``diffusion``.
         """
         seen = batch if isinstance(batch, Seen) else self.see(batch, draws)
+        return self.terms(seen, self.states(seen), draws, counts, is_training)
+
+    def states(self, seen: Seen) -> Tensor:
+        """Final states of the language model, ``[R, L, H]``."""
+        said, device = seen.batch, self.conditioner.queries.device
+        segments = None if said.segments is None else said.segments.to(device)
+        return self.conditioner.read(self.conditioner.embed(said.ids.to(device), seen.tokens), segments)
+
+    def terms(
+        self, seen: Seen, states: Tensor, draws: NoiseSource, counts: Counts | None = None, is_training: bool = True
+    ) -> dict[str, Tensor]:
+        """The terms of a batch whose states are known; otherwise as :meth:`loss`."""
         said, counts = seen.batch, counts or seen.batch.counts
-        ids, labels = (value.to(self.conditioner.queries.device) for value in (said.ids, said.labels))
-        states = self.conditioner.read(self.conditioner.embed(ids, seen.tokens))
-        ce = self.word_losses(states, labels).sum() / max(counts.words, 1)
+        ids, labels = (value.to(states.device) for value in (said.ids, said.labels))
+        ce = self.word_losses(states, labels).sum() / _at_least_one(counts.words)
         terms = {"ce": ce, "diffusion": ce.new_zeros(())}
         if seen.latents is not None:
             cond, own = self.connect(states, ids), PictureDraws(draws, said.rows, said.places)
             if is_training:
                 cond = self.conditioner.drop(cond, own.uniform(PURPOSE_DROP))
             of_pictures = self.picture_losses(seen.latents, cond, own)
-            terms |= {name: value.sum() / max(counts.pictures, 1) for name, value in of_pictures.items()}
-        return {"loss": terms["ce"] + DIFFUSION_WEIGHT * terms["diffusion"], **terms}
+            terms |= {name: value.sum() / _at_least_one(counts.pictures) for name, value in of_pictures.items()}
+        return {"loss": terms["ce"] + self.diffusion_weight * terms["diffusion"], **terms}
+
+    def idle(self, states: Tensor) -> Tensor:
+        """Zero, by way of the backbone: weights that are cut over processes only run where all run them together.
+
+        Args:
+            states: of a batch in which nothing is drawn, ``[R, L, H]``; only their device counts.
+        """
+        latent = states.new_zeros(1, *self.latent_space.shape)
+        said: Tensor = self.backbone(latent, latent.new_ones(1), self.conditioner.null(1))
+        return 0 * said.sum()
 
     def word_losses(self, states: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy of every word that is learned, ``[W]`` float32, from the state before it.
@@ -251,6 +273,10 @@ def asked(question: str) -> Turn:
     if IMAGE in question:
         raise UserError(f"question: {IMAGE} stands for a picture, which is put before the question; leave it out")
     return Turn("user", f"{IMAGE}\n{question}")
+
+
+def _at_least_one(count: float | Tensor) -> float | Tensor:
+    return count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1)
 
 
 def unit_range(image: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ def integrate(
     generators: Sequence[torch.Generator],
     callback: Callback | None = None,
     strength: float = 1.0,
+    span: tuple[int, int] | None = None,
 ) -> Tensor:
     """The latent that noise ``z`` ``[B, C, h, w]`` becomes.
 
@@ -40,6 +41,8 @@ def integrate(
         generators: one of each image, on the CPU, that ``z`` was drawn from; stochastic samplers go on with it.
         callback: see :mod:`raekit.samplers.ode`.
         strength: below 1, ``z`` is a latent with noise up to that time (before the shift), and the grid starts there.
+        span: only the steps from the first of these to the second, which is not taken any more; ``z`` is where the
+            first begins. By default all.
 
     Raises:
         UserError: the sampler or grid cannot work with the settings.
@@ -52,6 +55,20 @@ def integrate(
         "diffusion_scale": settings.diffusion_scale,
     }
     taken = inspect.signature(sampler).parameters.keys() & offered.keys()
-    times = late_start(GRIDS[settings.time_grid](settings.steps, time_shift), strength, time_shift)
+    times = times_of(settings, time_shift, strength)
+    if span is not None:
+        callback = None if callback is None else _within(callback, span[0], len(times) - 1)
+        times = times[span[0] : span[1] + 1]
     latent: Tensor = sampler(velocity_fn, z, times, callback, **{name: offered[name] for name in taken})
     return latent
+
+
+def times_of(settings: Sampling, time_shift: float, strength: float = 1.0) -> Tensor:
+    """The times that the steps lie between, decreasing; arguments as for :func:`integrate`."""
+    times: Tensor = GRIDS[settings.time_grid](settings.steps, time_shift)
+    return late_start(times, strength, time_shift)
+
+
+def _within(callback: Callback, first: int, num_steps: int) -> Callback:
+    """``callback`` for a part of the way, told of its steps by their number on the whole of it."""
+    return lambda report: callback({**report, "step": first + report["step"], "num_steps": num_steps})

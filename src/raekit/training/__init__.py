@@ -11,5 +11,6 @@ STAGES = Registry(
         "encoder": "raekit.training.encoder:EncoderStage",
         "stage1": "raekit.training.stage1:Stage1",
         "stage2": "raekit.training.stage2:Stage2",
+        "unified": "raekit.training.unified:Unified",
     },
 )

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from raekit.training.work import Checkpointing
+
 
 def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
     """The members of every outermost ``nn.ModuleList``: the blocks of ours, the layers of a language model."""
@@ -23,18 +25,29 @@ def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
             yield from blocks_of(child)
 
 
-def wrap(blocks: Iterable[nn.Module], is_compiled: bool, is_checkpointed: bool) -> None:
+def holders_of(module: nn.Module) -> Iterator[nn.Module]:
+    """The networks in a module that hold lists of blocks: those that are called whole, block after block."""
+    children = list(module.children())
+    if any(isinstance(child, nn.ModuleList) for child in children):
+        yield module
+        return
+    for child in children:
+        yield from holders_of(child)
+
+
+def wrap(blocks: Iterable[nn.Module], is_compiled: bool, checkpointing: Checkpointing = "none") -> None:
     """Compile blocks, or let them keep nothing but their input for the way back, or both.
 
     Args:
         blocks: changed in place.
         is_compiled: with ``torch.compile``.
-        is_checkpointed: the rest is computed again. Blocks draw no random numbers, so no generator is rewound.
+        checkpointing: which of them are computed again: none, every second one (``selective``), all (``full``). Blocks
+            draw no random numbers, so no generator is rewound.
     """
-    for block in blocks if is_compiled or is_checkpointed else ():
+    for number, block in enumerate(blocks):
         forward = block.forward
         if is_compiled:
             forward = torch.compile(forward)
-        if is_checkpointed:
+        if checkpointing == "full" or (checkpointing == "selective" and number % 2 == 0):
             forward = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)
         block.forward = forward

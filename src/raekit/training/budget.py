@@ -1,175 +1,197 @@
 """What a run costs on given GPUs: memory of each, pictures a second, hours. For ``raekit explain RECIPE --gpu h100``.
 
 In: the parts of a recipe with their work, its batch and steps, a machine. Out: rows to print. Nothing is measured: the
-arithmetic is counted (``work.py``), the speed is the vendor's peak times the share of it that the caller believes in.
-Every process holds everything (weights, gradients, moments, averages), as in data-parallel training without sharding.
+arithmetic is counted (``work.py``), memory is summed (``memory.py``), messages are counted (``traffic.py``), and speeds
+are the vendor's peaks (``machines.py``) times the share of them that the caller believes in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields
 
 from raekit.errors import UserError
-from raekit.registry import nearest_hint
+from raekit.training.layout import Layout, Strategy, choose_layout
+from raekit.training.machines import LINK_SHARE, RESERVE, Machine
+from raekit.training.memory import (
+    MODES,
+    Share,
+    asked_checkpointing,
+    checkpoint_bytes,
+    fitting_batch,
+    fitting_checkpointing,
+    is_bf16,
+    micro_batch_of_a_rank,
+    shares,
+    total,
+    trained_weights,
+)
 from raekit.training.stage import TrainConfig
-from raekit.training.work import BF16, FP32, Part
+from raekit.training.traffic import Traffic, traffic
+from raekit.training.work import Checkpointing, Part
 
 Rows = list[tuple[str, str]]
 
-MOMENTS = {"adamw": 8, "muon": 4}
-"""Bytes that an optimiser keeps for a weight; Muon's are of its matrices, and nearly all weights are in matrices."""
-TF32_SHARE = 0.5
-"""Speed of fp32 products on tensor cores (TF32) over that of bf16, on all GPUs listed."""
-RESERVE = 0.9
-"""Share of a GPU's memory that tensors may fill; the rest is CUDA's own, and gaps."""
-
-
-class GPU(NamedTuple):
-    """As its vendor describes it.
-
-    Attributes:
-        tflops: of dense bf16 products summed in fp32, 10^12 operations a second.
-        gigabytes: of memory.
-    """
-
-    tflops: float
-    gigabytes: float
-
-
-GPUS = {
-    "b200": GPU(2250, 180),
-    "h200": GPU(989, 141),
-    "h100": GPU(989, 80),
-    "a100": GPU(312, 80),
-    "a100-40": GPU(312, 40),
-    "l40s": GPU(362, 48),
-    "rtx5090": GPU(209.5, 32),
-    "rtx4090": GPU(165.2, 24),
-    "rtx3090": GPU(71, 24),
-}
-"""NVIDIA's data sheets, without sparsity; H100 and A100 are the SXM boards."""
+GIGA = 1e9
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What a run is planned for.
+class Budget:
+    """A run on a machine, in numbers.
 
     Attributes:
-        gpu: row of :data:`GPUS`.
-        num_gpus: how many.
-        mfu: share of the peak that is reached; 0.3 to 0.5 where all goes well.
-
-    Raises:
-        UserError: an unknown GPU, or a number that makes no sense.
+        layout: how weights lie.
+        checkpointing: which blocks are run again.
+        fitting: the fastest way of it that fits; None = none does.
+        held: what a process holds, by part.
+        batch: pictures that a process takes at once.
+        traffic: what it sends at a step.
+        compute_seconds: arithmetic of a step.
     """
 
-    gpu: str
-    num_gpus: int = 1
-    mfu: float = 0.4
-
-    def __post_init__(self) -> None:
-        if self.gpu not in GPUS:
-            raise UserError(f"--gpu: {self.gpu!r} is not listed; {nearest_hint(self.gpu, GPUS)}")
-        if self.num_gpus < 1:
-            raise UserError(f"--gpus: {self.num_gpus}; give 1 or more")
-        if not 0 < self.mfu <= 1:
-            raise UserError(f"--mfu: {self.mfu:g}; give a share of the peak, above 0 and up to 1")
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes that one process holds."""
-
-    weights: int
-    gradients: int
-    moments: int
-    averages: int
-    copies: int
-    frozen: int
-    activations: int
-    """Of one image."""
+    layout: Layout
+    checkpointing: Checkpointing
+    fitting: Checkpointing | None
+    held: list[Share]
+    batch: int
+    traffic: Traffic
+    compute_seconds: float
 
     @property
-    def fixed(self) -> int:
-        """All that does not depend on the batch."""
-        return self.weights + self.gradients + self.moments + self.averages + self.copies + self.frozen
+    def step_seconds(self) -> float:
+        """Of a step, where messages travel behind the arithmetic."""
+        return max(self.compute_seconds, self.traffic.seconds)
+
+    @property
+    def bytes_held(self) -> int:
+        """Of one process."""
+        return total(self.held, self.batch)
 
 
-def memory(parts: Sequence[Part], train: TrainConfig) -> Memory:
-    """What a process holds; with bf16 products a bf16 copy of each trained weight lives through a step."""
-    is_bf16, num_averages = train.precision != "fp32", 1 + len(train.extra_ema)
-    trained = [part for part in parts if part.optim is not None]
-    count = sum(part.work.parameters for part in trained)
-    return Memory(
-        weights=count * FP32,
-        gradients=count * FP32,
-        moments=sum(part.work.parameters * MOMENTS[part.optim] for part in trained if part.optim is not None),
-        averages=count * FP32 * num_averages,
-        copies=count * BF16 if is_bf16 else 0,
-        frozen=sum(part.work.parameters * part.weight_bytes for part in parts if part.optim is None),
-        activations=sum(
-            part.work.checkpointed if train.checkpoint_activations else part.work.activations for part in parts
-        ),
+def plan_budget(parts: Sequence[Part], train: TrainConfig, machine: Machine, strategy: Strategy = "auto") -> Budget:
+    """Memory, messages and seconds of a recipe.
+
+    Raises:
+        UserError: the stage counts no parts, or the strategy does not fit the machine.
+    """
+    if not parts:
+        raise UserError("--gpu: what this recipe trains is not counted; leave it out, or ask of another recipe")
+    layout = choose_layout(trained_weights(parts), machine.num_gpus, machine.node_size, strategy)
+    fitting = fitting_checkpointing(parts, train, layout, machine.bytes_to_fill)
+    checkpointing = asked_checkpointing(train) or fitting or "full"
+    operations = sum(part.operations(checkpointing) for part in parts)
+    speed = machine.peak(is_bf16(train)) * machine.mfu * machine.num_gpus
+    return Budget(
+        layout,
+        checkpointing,
+        fitting,
+        shares(parts, train, layout, checkpointing),
+        micro_batch_of_a_rank(train, layout),
+        traffic(parts, train, machine, layout),
+        operations * train.batch_size / speed,
     )
 
 
-def images_per_second(parts: Sequence[Part], train: TrainConfig, machine: Machine) -> float:
-    """Training speed of all GPUs together."""
-    operations = sum(part.operations(train.checkpoint_activations) for part in parts)
-    return _peak(train, machine) * 1e12 * machine.mfu * machine.num_gpus / operations
-
-
-def budget(parts: Sequence[Part], train: TrainConfig, machine: Machine) -> Rows:
-    """The rows of ``raekit explain --gpu``.
-
-    Raises:
-        UserError: the stage counts no parts.
-    """
-    if not parts:
-        raise UserError("--gpu: what this recipe trains is not counted; leave it out, or ask of another stage-2 recipe")
-    speed = images_per_second(parts, train, machine)
-    pictures = train.steps * train.batch_size
-    operations = {part.name: part.operations(train.checkpoint_activations) for part in parts}
-    each = ", ".join(f"{name} {count / 1e9:,.0f} G" for name, count in operations.items() if count)
-    arithmetic = "fp32 (TF32)" if train.precision == "fp32" else "bf16"
-    peak = f"{machine.mfu:.0%} of {_peak(train, machine):g} TFLOP/s"
-    pace = f"{speed:,.0f} pictures/s, {train.batch_size / speed:.2g} s a step"
+def budget(parts: Sequence[Part], train: TrainConfig, machine: Machine, strategy: Strategy = "auto") -> Rows:
+    """The rows of ``raekit explain --gpu``; errors as of :func:`plan_budget`."""
+    plan = plan_budget(parts, train, machine, strategy)
     return [
-        ("operations a picture", f"{each}; in all {sum(operations.values()) / 1e12:.3g} T (a multiply-add is two)"),
-        *_memory_rows(memory(parts, train), train, machine),
-        ("speed", f"{machine.num_gpus} {machine.gpu} at {peak} each, {arithmetic}: {pace}"),
-        ("time", f"{pictures / speed / 3600:,.1f} hours for {pictures:,} pictures, if the data keeps up"),
+        ("strategy", _strategy(plan.layout)),
+        ("operations a picture", _operations(parts, plan.checkpointing)),
+        ("memory a GPU, GB", _table(plan.held)),
+        ("activations", _activations(parts, train, plan)),
+        ("together", _verdict(plan, train, machine)),
+        ("speed", _speed(plan, train, machine)),
+        ("communication", _communication(plan)),
+        ("time", _time(plan, train)),
+        ("checkpoint", _checkpoint(parts, train)),
+        ("assumed", _assumed(machine)),
     ]
 
 
-def _peak(train: TrainConfig, machine: Machine) -> float:
-    """TFLOP/s of one GPU in the arithmetic of a recipe."""
-    return GPUS[machine.gpu].tflops * (TF32_SHARE if train.precision == "fp32" else 1)
+def _strategy(layout: Layout) -> str:
+    how = {
+        "ddp": "everything on each GPU",
+        "fsdp": f"one shard in {layout.num_shards} on each GPU",
+        "hsdp": f"one shard in {layout.num_shards} on each GPU, {layout.num_replicas} times over",
+    }
+    return f"{layout.strategy.upper()}, {how[layout.strategy]} ({layout.reason})"
 
 
-def fitting_batch(held: Memory, gpu: GPU) -> int:
-    """Most images that go through a GPU at once; 0 if not even the weights fit."""
-    room = gpu.gigabytes * 1e9 * RESERVE - held.fixed
-    return max(int(room // held.activations), 0) if held.activations else 0
+def _operations(parts: Sequence[Part], checkpointing: Checkpointing) -> str:
+    counts = {part.name: part.operations(checkpointing) for part in parts}
+    each = ", ".join(f"{name} {count / GIGA:,.0f} G" for name, count in counts.items() if count)
+    return f"{each}; in all {sum(counts.values()) / 1e12:.3g} T (a multiply-add is two)"
 
 
-def _memory_rows(held: Memory, train: TrainConfig, machine: Machine) -> Rows:
-    gpu = GPUS[machine.gpu]
-    batch = -(-train.micro_batch // machine.num_gpus)
-    most = fitting_batch(held, gpu)
-    names = ("weights", "gradients", "moments", "averages", "copies", "frozen")
-    listed = ", ".join(f"{name} {getattr(held, name) / 1e9:.1f}" for name in names if getattr(held, name))
-    total = held.fixed + batch * held.activations
-    if batch <= most:
+def _table(held: Sequence[Share]) -> str:
+    """A line for each part, and their sum; activations are of one picture."""
+    names = [field.name for field in fields(Share)][1:]
+    rows = [(share.name, [getattr(share, name) for name in names]) for share in held]
+    rows.append(("in all", [sum(column) for column in zip(*(values for _, values in rows), strict=True)]))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{'':<{width}}  {'  '.join(names)}  (of a picture)"]
+    for name, values in rows:
+        cells = (f"{value / GIGA:>{len(title)}.2f}" for value, title in zip(values, names, strict=True))
+        lines.append(f"{name:<{width}}  {'  '.join(cells)}")
+    return "\n".join(lines)
+
+
+def _activations(parts: Sequence[Part], train: TrainConfig, plan: Budget) -> str:
+    """What each way of keeping them comes to, and which is the fastest that fits."""
+    kept = {mode: sum(s.activations for s in shares(parts, train, plan.layout, mode)) for mode in MODES}
+    sizes = ", ".join(f"{mode} {size / GIGA:.2f}" for mode, size in kept.items())
+    advice = "no checkpointing fits" if plan.fitting is None else f"{plan.fitting} is the fastest that fits"
+    return f"GB of a picture by checkpointing: {sizes}; counted here: {plan.checkpointing}; {advice}"
+
+
+def _verdict(plan: Budget, train: TrainConfig, machine: Machine) -> str:
+    most = fitting_batch(plan.held, machine.bytes_to_fill)
+    if plan.batch <= most:
         verdict = f"fits; up to {most} would"
     elif most:
         verdict = f"does not fit; {most} would: train.micro_batch_size {most * machine.num_gpus} or less"
+    elif plan.layout.is_sharded:
+        verdict = "does not fit whatever the batch; more GPUs have to share it"
     else:
-        verdict = "does not fit whatever the batch; it has to be sharded"
-    return [
-        ("memory per GPU", f"{listed} = {held.fixed / 1e9:.1f} GB"),
-        ("activations", f"{held.activations / 1e9:.2f} GB a picture, {batch} at once on each GPU"),
-        ("together", f"{total / 1e9:.0f} of {gpu.gigabytes:g} GB: {verdict}"),
-    ]
+        verdict = "does not fit whatever the batch; it has to be sharded: --strategy fsdp"
+    if train.micro_batch % machine.num_gpus:
+        verdict += f"; train.micro_batch_size {train.micro_batch} must be a multiple of the GPUs"
+    return f"{plan.bytes_held / GIGA:.0f} of {machine.board.gigabytes:g} GB with {plan.batch} at once: {verdict}"
+
+
+def _speed(plan: Budget, train: TrainConfig, machine: Machine) -> str:
+    arithmetic = "bf16" if is_bf16(train) else "fp32 (TF32)"
+    peak = f"{machine.mfu:.0%} of {machine.peak(is_bf16(train)) / 1e12:g} TFLOP/s"
+    pace = f"{train.batch_size / plan.step_seconds:,.0f} pictures/s, {plan.step_seconds:.2g} s a step"
+    return f"{machine.num_gpus} {machine.gpu} at {peak} each, {arithmetic}: {pace}"
+
+
+def _communication(plan: Budget) -> str:
+    sent = plan.traffic
+    if not sent.total:
+        return "none"
+    kinds = {"weights gathered": sent.gathered, "gradients scattered": sent.scattered, "gradients summed": sent.summed}
+    each = ", ".join(f"{name} {size / GIGA:.1f}" for name, size in kinds.items() if size)
+    times = f"{sent.seconds:.2g} s beside {plan.compute_seconds:.2g} s of arithmetic"
+    verdict = "hidden behind it, at best" if sent.seconds <= plan.compute_seconds else "it sets the pace"
+    return f"GB a step and GPU: {each}; {times}: {verdict}"
+
+
+def _time(plan: Budget, train: TrainConfig) -> str:
+    hours = train.steps * plan.step_seconds / 3600
+    return f"{hours:,.1f} hours for {train.steps * train.batch_size:,} pictures, if the data keeps up"
+
+
+def _checkpoint(parts: Sequence[Part], train: TrainConfig) -> str:
+    sizes = checkpoint_bytes(parts, train)
+    each = ", ".join(f"{name} {size / GIGA:.1f}" for name, size in sizes.items())
+    return f"{sum(sizes.values()) / GIGA:.1f} GB: {each}; {train.keep_last} are kept"
+
+
+def _assumed(machine: Machine) -> str:
+    board = machine.board
+    return (
+        f"{board.gigabytes:g} GB, of which {RESERVE:.0%} for tensors; {board.link:g} GB/s one way within nodes of "
+        f"{machine.node_size}, {board.network:g} Gbit/s a GPU between them, {LINK_SHARE:.0%} of either reached"
+    )

@@ -1,15 +1,20 @@
 """Latents and text features computed once, then read for every step.
 
-In: a finite data set whose pictures are the same each time, a latent space, a conditioner with fixed features. Out:
+In: a finite data set whose pictures are the same each time, a latent space, and what tells the generator: a conditioner
+with fixed features, or the pictures' classes. Out:
 :class:`CachedBatch` at any position of the same data stream. The encoder and the language model are frozen, so for a
 data set of modest size almost all of a small generator's training time would go into computing the same numbers again.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +26,24 @@ from raekit.autoencoder.base import Autoencoder
 from raekit.conditioning.prompt import PromptConditioner
 from raekit.data.cache import TensorCache
 from raekit.data.dataset import Dataset, read_readable
+from raekit.data.quarantine import Quarantine
+from raekit.data.readahead import in_order
+from raekit.data.sample import Pixels, Sample, fingerprint_of
+from raekit.data.storage import Precision
 from raekit.data.transforms import CHANCE_CROPS, to_float
 from raekit.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 CHUNK_ROWS = 256
 ENCODE_BATCH = 64
 """Pictures encoded at once."""
 READ_BATCH = 64
 """Captions read at once."""
+READ_THREADS = 2
+"""Threads that read pictures to encode, and batches to learn from."""
+AHEAD = 4
+"""Batches read ahead of the step."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +52,38 @@ class CachedBatch:
 
     Attributes:
         latent: ``[B,C,h,w]`` fp32.
-        features: what the language model said, by name, as the conditioner takes it.
+        features: what the language model said, by name, as the conditioner takes it; nothing where classes tell.
         positions: ``[B]`` int64.
+        labels: ``[B]`` int64 class indices; None where words tell, or a picture has no class.
     """
 
     latent: Tensor
     features: dict[str, Tensor]
     positions: Tensor
+    labels: Tensor | None = None
+
+    def to(self, device: torch.device) -> CachedBatch:
+        """A copy with what the networks read on ``device``; positions stay in host memory."""
+        features = {name: value.to(device) for name, value in self.features.items()}
+        labels = None if self.labels is None else self.labels.to(device)
+        return CachedBatch(self.latent.to(device), features, self.positions, labels)
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """Where caches live, and how.
+
+    Attributes:
+        folder: of all of them; runs can share it, and it may be moved.
+        precision: of latents on disk.
+        text_precision: of text features on disk.
+        is_verified: every file is read and compared with its checksum at the start.
+    """
+
+    folder: Path
+    precision: Precision = "fp32"
+    text_precision: Precision = "bf16"
+    is_verified: bool = True
 
 
 class CachedData:
@@ -52,29 +92,33 @@ class CachedData:
     Args:
         dataset: finite sources, no chance in the pictures.
         latent_space: of whatever kind; its checksum names the cache.
-        conditioner: with features that stay the same.
-        folder: where the caches live; they can be shared between runs.
+        conditioner: with features that stay the same; None where classes tell, which need none.
+        settings: where the caches live, and how.
+        quarantine: where pictures that cannot be read are noted, if anywhere.
 
     Raises:
         UserError: the data set is endless, or its pictures or their latents change from epoch to epoch.
     """
 
     def __init__(
-        self, dataset: Dataset, latent_space: Autoencoder, conditioner: PromptConditioner, folder: Path
+        self,
+        dataset: Dataset,
+        latent_space: Autoencoder,
+        conditioner: PromptConditioner | None,
+        settings: CacheSettings,
+        quarantine: Quarantine | None = None,
     ) -> None:
         _check_fixed(dataset, latent_space)
-        self.dataset, self.conditioner = dataset, conditioner
+        self.dataset, self._quarantine = dataset, quarantine
         sizes = [len(domain.source) for domain in dataset.mixture.domains]
         self._offsets = np.concatenate([[0], np.cumsum(sizes)])
-        self._captions = [
-            dataset.captions_of(read_readable(domain, index)[0])
-            for domain in dataset.mixture.domains
-            for index in range(len(domain.source))
-        ]
-        texts = sorted({text for captions in self._captions for text in captions})
-        self._text_rows = {text: row for row, text in enumerate(texts)}
-        self._latents = self._fill_latents(latent_space, folder)
-        self._features = _fill_features(conditioner, texts, folder)
+        self._latents = self._fill_latents(latent_space, settings)
+        self._labels: list[int] | None = None
+        self._words: CachedWords | None = None
+        if conditioner is None:
+            self._labels = [dataset.label_of(sample) for sample in _samples(self._latents)]
+        else:
+            self._words = CachedWords(dataset, self._latents, conditioner, settings)
 
     def batches(self, position: int, size: int, device: torch.device) -> Iterator[CachedBatch]:
         """This process's part of micro-batches of ``size`` samples, from ``position`` on, without end.
@@ -86,67 +130,141 @@ class CachedData:
         if size % world:
             raise UserError(f"micro_batch_size: {size} cannot be shared by {world} processes; make it a multiple")
         share = size // world
-        first = position + distributed.rank() * share
-        while True:
-            yield self.batch(range(first, first + share), device)
-            first += size
+        starts = count(position + distributed.rank() * share, size)
+        for batch in in_order(lambda first: self._batch(range(first, first + share)), starts, READ_THREADS, AHEAD):
+            yield batch.to(device)
 
-    def batch(self, positions: Sequence[int], device: torch.device) -> CachedBatch:
-        """The tensors at the given positions of the data stream."""
-        rows, texts = [], []
-        for position in positions:
-            place = self.dataset.mixture.locate(position)
-            row = int(self._offsets[place.domain]) + place.index
-            rows.append(row)
-            texts.append(self._text_rows[self.dataset.choose_caption(self._captions[row], position)])
-        latent = self._latents.read(rows)["latent"].to(device)
-        features = {name: value.to(device) for name, value in self._read_features(texts).items()}
-        return CachedBatch(latent, features, torch.tensor(list(positions)))
+    def _batch(self, positions: Sequence[int]) -> CachedBatch:
+        """The tensors at the given positions of the data stream, in host memory."""
+        places = [self.dataset.mixture.locate(position) for position in positions]
+        rows = [int(self._offsets[place.domain]) + place.index for place in places]
+        latent = self._latents.read(rows)["latent"].float()
+        features = {} if self._words is None else self._words.at(rows, positions)
+        return CachedBatch(latent, features, torch.tensor(list(positions)), self._labels_at(rows))
 
     def some_features(self, count: int) -> dict[str, Tensor]:
-        """Features of ``count`` captions, evenly spread over the sorted captions (all, if fewer)."""
-        total = self._features.num_rows
-        return self._read_features([total * k // min(count, total) for k in range(min(count, total))])
+        """Features of ``count`` captions, evenly spread over the sorted captions (all, if fewer); none of classes."""
+        return {} if self._words is None else self._words.some(count)
 
-    def _read_features(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        return self.conditioner.unpack(self._features.read(rows))
+    def _labels_at(self, rows: Sequence[int]) -> Tensor | None:
+        if self._labels is None:
+            return None
+        labels = [self._labels[row] for row in rows]
+        return torch.tensor(labels) if min(labels) >= 0 else None
 
     @torch.no_grad()
-    def _fill_latents(self, latent_space: Autoencoder, folder: Path) -> TensorCache:
-        key = {"latent_space": latent_space.checksum, "data": self.dataset.config.model_dump(mode="json")}
-        cache = TensorCache(folder / "latents", key, int(self._offsets[-1]), CHUNK_ROWS)
-        for rows in track(list(cache.missing()), description="latents", transient=True):
-            images = np.stack([self._picture(row) for row in rows])
-            image = to_float(torch.from_numpy(images).to(latent_space.device))
-            latents = [latent_space.encode(part).float().cpu() for part in torch.split(image, ENCODE_BATCH)]
-            cache.write(rows, {"latent": torch.cat(latents)})
+    def _fill_latents(self, latent_space: Autoencoder, settings: CacheSettings) -> TensorCache:
+        """This process's share of the chunks, the pictures of the next one read while this one is encoded."""
+        key = {"latent_space": latent_space.checksum, **_content_of(self.dataset)}
+        num_rows = int(self._offsets[-1])
+        cache = TensorCache(settings.folder / "latents", key, num_rows, CHUNK_ROWS, settings.precision)
+        missing = _own_share(cache, settings)
+        with cache.filling() as write:
+            read = in_order(self._read_rows, missing, READ_THREADS, ahead=1)
+            for rows, (images, facts) in zip(track(missing, "latents", transient=True), read, strict=True):
+                image = to_float(torch.from_numpy(images).to(latent_space.device))
+                latents = [latent_space.encode(part).float().cpu() for part in torch.split(image, ENCODE_BATCH)]
+                write(rows, {"latent": torch.cat(latents)}, facts)
+        _meet(cache, "latents", bool(missing))
         return cache
 
-    def _picture(self, row: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        number = int(np.searchsorted(self._offsets, row, side="right")) - 1
-        domain = self.dataset.mixture.domains[number]
-        return self.dataset.picture_of(read_readable(domain, row - int(self._offsets[number]))[0])
+    def _read_rows(self, rows: range) -> tuple[Pixels, list[Any]]:
+        """The pictures of some rows ``[rows, 3, size, size]``, and what is known of each."""
+        images, facts = [], []
+        for row in rows:
+            number = int(np.searchsorted(self._offsets, row, side="right")) - 1
+            domain, index = self.dataset.mixture.domains[number], row - int(self._offsets[number])
+            if row == rows.start:
+                domain.source.expect(range(index, min(index + 2 * len(rows), len(domain.source))))
+            sample, skipped = read_readable(domain, index)
+            if self._quarantine is not None and skipped:
+                self._quarantine.add(skipped)
+            images.append(self.dataset.picture_of(sample))
+            # Through JSON and back, so that a fresh cache and one from the disk say the same.
+            facts.append(json.loads(json.dumps([sample.key, sample.caption, dict(sample.metadata)], default=str)))
+        return np.stack(images), facts
+
+
+class CachedWords:
+    """What the language model says to every caption of a data set, each caption once.
+
+    Args:
+        dataset: chooses among the captions of a sample.
+        latents: of the same data set; the captions lie beside them.
+        conditioner: with features that stay the same.
+        settings: where the caches live, and how.
+    """
+
+    def __init__(
+        self, dataset: Dataset, latents: TensorCache, conditioner: PromptConditioner, settings: CacheSettings
+    ) -> None:
+        self.dataset, self.conditioner = dataset, conditioner
+        self._captions = [dataset.captions_of(sample) for sample in _samples(latents)]
+        texts = sorted({text for captions in self._captions for text in captions})
+        self._rows = {text: row for row, text in enumerate(texts)}
+        self._features = _fill_features(conditioner, texts, settings)
+
+    def at(self, samples: Sequence[int], positions: Sequence[int]) -> dict[str, Tensor]:
+        """Features of the captions that the given samples have at the given positions of the data stream."""
+        pairs = zip(samples, positions, strict=True)
+        chosen = [self.dataset.choose_caption(self._captions[sample], position) for sample, position in pairs]
+        return self._read([self._rows[text] for text in chosen])
+
+    def some(self, count: int) -> dict[str, Tensor]:
+        """Features of ``count`` captions, evenly spread over the sorted captions (all, if fewer)."""
+        total = self._features.num_rows
+        return self._read([total * k // min(count, total) for k in range(min(count, total))])
+
+    def _read(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        return self.conditioner.unpack(self._features.read(rows))
+
+
+def _samples(latents: TensorCache) -> Iterator[Sample]:
+    """What is known of every sample, in the order of the rows; their pictures are not read again."""
+    nothing = np.zeros((0, 0, 3), np.uint8)
+    for key, caption, metadata in latents.facts():
+        yield Sample(nothing, caption, key, metadata)
 
 
 @torch.no_grad()
-def _fill_features(conditioner: PromptConditioner, texts: Sequence[str], folder: Path) -> TensorCache:
-    key = {"conditioner": conditioner.cache_key(), "texts": list(texts)}
-    cache = TensorCache(folder / "features", key, len(texts), CHUNK_ROWS)
-    for rows in track(list(cache.missing()), description="text features", transient=True):
-        # Prompts of like length side by side: less padding to compute.
-        order = sorted(rows, key=lambda row: len(texts[row]))
-        parts = [
-            conditioner.pack(conditioner.features([texts[row] for row in order[i : i + READ_BATCH]]))
-            for i in range(0, len(order), READ_BATCH)
-        ]
-        back = torch.tensor(order).argsort()
-        cache.write(rows, {name: _stored(torch.cat([part[name].cpu() for part in parts])[back]) for name in parts[0]})
+def _fill_features(conditioner: PromptConditioner, texts: Sequence[str], settings: CacheSettings) -> TensorCache:
+    key = {"conditioner": conditioner.cache_key(), "texts": fingerprint_of(texts)}
+    precision = settings.text_precision
+    cache = TensorCache(settings.folder / "features", key, len(texts), CHUNK_ROWS, precision, channel=-1)
+    missing = _own_share(cache, settings)
+    with cache.filling() as write:
+        for rows in track(missing, description="text features", transient=True):
+            # Prompts of like length side by side: less padding to compute.
+            order = sorted(rows, key=lambda row: len(texts[row]))
+            parts = [
+                conditioner.pack(conditioner.features([texts[row] for row in order[i : i + READ_BATCH]]))
+                for i in range(0, len(order), READ_BATCH)
+            ]
+            back = torch.tensor(order).argsort()
+            write(rows, {name: torch.cat([part[name].cpu() for part in parts])[back] for name in parts[0]})
+    _meet(cache, "text features", bool(missing))
     return cache
 
 
-def _stored(value: Tensor) -> Tensor:
-    """States in bf16, whose rounding is far below what tells two prompts apart; masks as they are."""
-    return value.to(torch.bfloat16) if value.is_floating_point() else value
+def _content_of(dataset: Dataset) -> dict[str, Any]:
+    """What the pictures depend on: how they are cut, and the content of every source."""
+    cut = dataset.config.model_dump(mode="json", include={"image_size", "crop", "background", "min_side"})
+    return {"pictures": cut, "sources": [domain.source.fingerprint() for domain in dataset.mixture.domains]}
+
+
+def _own_share(cache: TensorCache, settings: CacheSettings) -> list[range]:
+    """The chunks that this process computes."""
+    distributed.barrier()  # every process has looked before the first one writes
+    return list(cache.missing(distributed.rank(), distributed.world(), settings.is_verified))
+
+
+def _meet(cache: TensorCache, what: str, is_new: bool) -> None:
+    """Wait for the shares of the other processes, and say what it came to."""
+    distributed.barrier()
+    cache.look_again()
+    if is_new and distributed.is_main():
+        size, error = cache.num_bytes / 1e6, cache.error
+        _log.info("%s: %d rows, %.1f MB in %s, relative error %.2g", what, cache.num_rows, size, cache.precision, error)
 
 
 def _check_fixed(dataset: Dataset, latent_space: Autoencoder) -> None:

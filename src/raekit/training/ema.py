@@ -11,11 +11,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from raekit.training.sharding import fill, piece
+
 
 class EMA:
     """Averaged copies of named parameters: ``e <- d e + (1 - d) p`` after every optimiser step, in fp32.
 
-    Only parameters that are trained are averaged; frozen ones and buffers are read from the module itself.
+    Only parameters that are trained are averaged; frozen ones and buffers are read from the module itself. The average
+    of a sharded parameter is cut like it; each process moves its own piece.
     """
 
     def __init__(self, named_parameters: Mapping[str, Tensor], decay: float) -> None:
@@ -28,7 +31,8 @@ class EMA:
         """Move the average one step towards the live weights, or, where ``found_inf`` is 1.0, leave it as it is."""
         if not self.values:
             return
-        live, averages = [p.detach().float() for p in self._live.values()], list(self.values.values())
+        live = [piece(p.detach()).float() for p in self._live.values()]
+        averages = [piece(value) for value in self.values.values()]
         share = 1 - self.decay
         if found_inf is None:
             torch._foreach_lerp_(averages, live, share)
@@ -37,13 +41,13 @@ class EMA:
 
     def load(self, values: Mapping[str, Tensor]) -> None:
         """Restore averages saved from :attr:`values`."""
-        for name, value in self.values.items():
-            value.copy_(values[name])
+        fill(self.values, values)
 
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange live and averaged weights; call again to undo (used around evaluation)."""
-        for name, live in self._live.items():
-            kept = live.detach().clone()
-            live.copy_(self.values[name])
-            self.values[name].copy_(kept)
+        for name, parameter in self._live.items():
+            live, average = piece(parameter.detach()), piece(self.values[name])
+            kept = live.clone()
+            live.copy_(average)
+            average.copy_(kept)

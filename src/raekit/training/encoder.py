@@ -10,7 +10,6 @@ is the one that stage 1 adds: it spreads what the tokens say over all channels, 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -135,7 +134,9 @@ class EncoderStage(Stage):
         """
         path = directory / "encoder"
         with atomic_directory(path) as temporary:
-            copy.deepcopy(self.model).to(torch.bfloat16).save_pretrained(temporary)
+            stored = build_siglip(self.config)  # a network that was cut over processes cannot be copied
+            stored.load_state_dict(self.model.state_dict())
+            stored.to(torch.bfloat16).save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
         with atomic_file(directory / "detail_decoder.safetensors") as temporary:
             save_file({k: v.contiguous() for k, v in self.decoder.state_dict().items()}, temporary)

@@ -20,6 +20,7 @@ from raekit.autoencoder.base import Autoencoder, Trainable, load_autoencoder
 from raekit.autoencoder.rae import RAE
 from raekit.autoencoder.vae import VAE
 from raekit.errors import UserError
+from raekit.training.pieces import with_pieces
 from raekit.training.work import BF16, FP32, Work, measure
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Latent:
         """Of encoding one image."""
         if self.encoder is None:
             return Work(0)
-        return measure(self.encoder, lambda m, size: m(torch.empty(size, 3, self.image_size, self.image_size)), False)
+        work = measure(self.encoder, lambda m, size: m(torch.empty(size, 3, self.image_size, self.image_size)), False)
+        return with_pieces(work, self.encoder)
 
 
 def latent_of(config: Stage2.Config) -> Latent:

@@ -15,11 +15,13 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from raekit.config import Config
 from raekit.durations import Steps
 from raekit.training.ema import EMA
 from raekit.training.muon import Muon
+from raekit.training.sharding import cut_like, piece, total_norm
 
 IN_A_BLOCK = re.compile(r"(^|\.)\d+\.")
 """Of a weight's name: it belongs to a numbered block. Muon leaves what does not, the embeddings, tables, connectors and
@@ -85,13 +87,20 @@ def build_optimizers(parameters: Mapping[str, nn.Parameter], config: OptimConfig
     """The optimisers of the parameters that require a gradient, by name: ``adamw`` (fused), and ``muon`` if asked for.
 
     Weight decay acts on the weights of linear maps and convolutions only. Muon takes the matrices of the blocks.
+    Sharded weights and whole ones are groups apart, since one fused operation does not take both.
     """
     trainable = {name: p for name, p in parameters.items() if p.requires_grad}
     inner = sorted(name for name, p in trainable.items() if config.name == "muon" and _is_inner(name, p))
     rest = {name: p for name, p in trainable.items() if name not in inner}
     groups = [
-        {"params": [p for name, p in rest.items() if _is_decayed(name, p)], "weight_decay": config.weight_decay},
-        {"params": [p for name, p in rest.items() if not _is_decayed(name, p)], "weight_decay": 0.0},
+        {
+            "params": [
+                p for n, p in rest.items() if _is_decayed(n, p) is is_decayed and isinstance(p, DTensor) is is_sharded
+            ],
+            "weight_decay": config.weight_decay if is_decayed else 0.0,
+        }
+        for is_sharded in (False, True)
+        for is_decayed in (True, False)
     ]
     optimizers: dict[str, torch.optim.Optimizer] = {}
     if rest:
@@ -121,6 +130,7 @@ class Updater:
     Attributes:
         ema: the average that is evaluated and exported.
         extra: the other averages, by decay.
+        lr_scale: on top of the schedule; the guards lower it.
     """
 
     def __init__(
@@ -133,6 +143,7 @@ class Updater:
     ) -> None:
         self.config = config
         self.start_step, self.total_steps = start_step, total_steps - start_step
+        self.lr_scale = 1.0
         self.parameters = {name: p for name, p in parameters.items() if p.requires_grad}
         self.optimizers = build_optimizers(self.parameters, config)
         averaged = {} if decays is None else self.parameters
@@ -141,17 +152,19 @@ class Updater:
 
     def clip(self) -> Tensor:
         """Scale the gradients down to ``clip_norm``; their norm before that."""
-        held = list(self.parameters.values())
-        norm = nn.utils.get_total_norm([p.grad for p in held if p.grad is not None])
-        if self.config.clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(held, self.config.clip_norm, norm)
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        norm = total_norm(gradients)
+        if self.config.clip_norm is not None and gradients:
+            share = (self.config.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_([piece(gradient) for gradient in gradients], share)
         return norm
 
     def lr(self, step: int) -> float:
         """Learning rate at a step of the run; 0 before this group's start."""
         if step < self.start_step:
             return 0.0
-        return self.config.lr * lr_factor(step - self.start_step, self.config.schedule, self.total_steps)
+        factor = lr_factor(step - self.start_step, self.config.schedule, self.total_steps)
+        return self.lr_scale * self.config.lr * factor
 
     def update(self, step: int, found_inf: Tensor | None = None) -> None:
         """Take the step ``step`` of the run with the gradients at hand, and move the averages.
@@ -175,22 +188,30 @@ class Updater:
             optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, Tensor]:
-        """The optimisers' state as flat ``"optimiser.index.name" -> tensor``, for a safetensors file."""
+        """The optimisers' state as flat ``"optimiser.weight's name.quantity" -> tensor``; moments share memory with it.
+
+        Moments of a sharded weight are cut like it.
+        """
         return {
-            f"{kind}.{index}.{name}": torch.as_tensor(value)
+            f"{kind}.{name}.{quantity}": torch.as_tensor(value)
             for kind, optimizer in self.optimizers.items()
-            for index, state in optimizer.state_dict()["state"].items()
-            for name, value in state.items()
+            for name, parameter in self.parameters.items()
+            for quantity, value in optimizer.state.get(parameter, {}).items()
         }
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what :meth:`state` gave; learning rates follow from the step."""
-        states: dict[str, dict[int, dict[str, Any]]] = {kind: {} for kind in self.optimizers}
+        """Restore what :meth:`state` gave, here or on any other number of processes.
+
+        Learning rates follow from the step.
+        """
+        for optimizer in self.optimizers.values():
+            optimizer.state.clear()
         for key, value in tensors.items():
-            kind, index, name = key.split(".")
-            states[kind].setdefault(int(index), {})[name] = value
-        for kind, optimizer in self.optimizers.items():
-            optimizer.load_state_dict({"state": states[kind], "param_groups": optimizer.state_dict()["param_groups"]})
+            kind, name, quantity = key.split(".", 1)[0], *key.split(".", 1)[1].rsplit(".", 1)
+            parameter = self.parameters[name]
+            state: dict[str, Any] = self.optimizers[kind].state[parameter]
+            value = value.to(parameter.device).clone()
+            state[quantity] = cut_like(value, parameter) if value.ndim else value  # a count of steps stays whole
 
 
 def _is_inner(name: str, parameter: nn.Parameter) -> bool:

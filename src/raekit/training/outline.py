@@ -41,7 +41,8 @@ def describe(config: Stage1.Config, model: Trainable) -> Rows:
         config: the recipe.
         model: its latent space, as :meth:`Trainable.outline` gives it.
     """
-    opponent, frozen, notes = _frozen_and_opponent(config, model)
+    opponent, networks, notes = networks_of(config, model)
+    frozen = {name: _count([network]) for name, network in networks.items()}
     return [
         *shapes(config, model),
         *_opponent_rows(opponent),
@@ -140,8 +141,8 @@ def _from(step: int) -> str:
     return f" from step {step:,}" if step else ""
 
 
-def _frozen_and_opponent(config: Stage1.Config, model: Trainable) -> tuple[nn.Module | None, dict[str, int], Rows]:
-    """The discriminator, the weights of each frozen network by name, and what could not be counted."""
+def networks_of(config: Stage1.Config, model: Trainable) -> tuple[nn.Module | None, dict[str, nn.Module], Rows]:
+    """The discriminator, each frozen network by name, and rows of what could not be counted; all on the meta device."""
     own = model.encoder if isinstance(model, RAE) else None
     networks: dict[str, nn.Module] = {} if own is None else {"encoder": own}
     notes: Rows = []
@@ -161,7 +162,7 @@ def _frozen_and_opponent(config: Stage1.Config, model: Trainable) -> tuple[nn.Mo
     if config.losses.lpips_vgg and (config.losses.lpips or config.losses.gram):
         with torch.device("meta"):
             networks["VGG16 and LPIPS"] = LPIPS()
-    return opponent, {name: _count([network]) for name, network in networks.items()}, notes
+    return opponent, networks, notes
 
 
 def _opponent_rows(opponent: nn.Module | None) -> Rows:

@@ -7,7 +7,8 @@ language model are counted on shallow copies (``work.py``).
 
 from __future__ import annotations
 
-from functools import cache, partial
+from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -22,9 +23,11 @@ from raekit.conditioning.language_shapes import known_settings
 from raekit.conditioning.prompt import PromptConditioner
 from raekit.conditioning.query import QueryConditioner
 from raekit.conditioning.text import TextConditioner
+from raekit.lora import Adapter, LoRAConfig
 from raekit.samplers.guidance import check_guidance
-from raekit.training.latent_outline import latent_of
+from raekit.training.latent_outline import latent_of, outline
 from raekit.training.outline import timetable
+from raekit.training.pieces import count, with_pieces
 from raekit.training.work import BF16, FP32, Part, Work, work_of
 from raekit.transport.objective import FlowMatching
 
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 Rows = list[tuple[str, str]]
 LatentShape = tuple[int, int, int]
 
+FROZEN_BY_ADAPTERS = ("conditioner", "language_model", "queries")
+"""What learns nothing beside adapters."""
 PROMPT_TOKENS = 128
 """Words of a prompt, template included, that work is counted for where ``max_prompt_tokens`` is not lower."""
 
@@ -59,21 +64,25 @@ def describe(config: Stage2.Config) -> Rows:
 
 
 def parts(config: Stage2.Config) -> tuple[Part, ...]:
-    """The networks at work in a training step, for :func:`raekit.training.budget.budget`; none for adapters alone."""
-    if config.lora is not None:
-        return ()
-    latent, is_bf16 = latent_of(config), config.train.precision != "fp32"
+    """The networks at work in a training step, for :func:`raekit.training.budget.budget`."""
+    latent, is_bf16, lora = latent_of(config), config.train.precision != "fp32", config.lora
     conditioner = outline_condition(config, latent.shape)
-    work = backbone_work(config.backbone, latent.shape, conditioner.width, _form(config.condition), is_bf16)
-    own = Work(_trained(conditioner))
+    form, still = _form(config.condition), set(config.frozen) if lora is None else set(FROZEN_BY_ADAPTERS)
+    adapted = lora if lora is not None and "backbone" in lora.parts else None
+    work = backbone_work(config.backbone, latent.shape, conditioner.width, form, is_bf16, adapted)
+    own = Work(_trained(conditioner), ends=_trained(conditioner))
     found = [
-        Part("backbone", work, None if "backbone" in config.frozen else config.optim.name),
-        Part("condition", own, None if "conditioner" in config.frozen else config.optim.name),
+        Part("backbone", work, None if "backbone" in still else config.optim.name),
+        Part("condition", own, None if "conditioner" in still else config.optim.name),
     ]
     if isinstance(conditioner, PromptConditioner):
         found.append(_reader(config, conditioner, is_bf16))
+    if lora is not None:
+        found += _adapters(found, config.optim.name)
     if latent.encoder is not None:
-        work = latent.work() if config.cache is None else Work(_count(latent.encoder))
+        work = with_pieces(Work(count(latent.encoder)), latent.encoder)
+        if config.cache is None:
+            work = latent.work() if config.autoencoder is None else encoder_work(config.autoencoder)
         found.append(Part("encoder", work, weight_bytes=latent.weight_bytes))
     return tuple(found)
 
@@ -102,11 +111,18 @@ def count_backbone(config: Any, latent_shape: LatentShape, cond_width: int) -> i
     """Numbers that a backbone trains, exactly; the blocks of its trunk are alike, so one is built and counted."""
     shallow = outline_backbone(config, latent_shape, cond_width, depth=1)
     depth: int = config.shape.depth
-    return _count(shallow) + (depth - 1) * _count(shallow.blocks[0])
+    return count(shallow) + (depth - 1) * count(shallow.blocks[0])
 
 
 @cache
-def backbone_work(config: Any, latent_shape: LatentShape, cond_width: int, form: str | int, is_bf16: bool) -> Work:
+def backbone_work(
+    config: Any,
+    latent_shape: LatentShape,
+    cond_width: int,
+    form: str | int,
+    is_bf16: bool,
+    lora: LoRAConfig | None = None,
+) -> Work:
     """The work of a backbone on one image.
 
     Args:
@@ -115,7 +131,11 @@ def backbone_work(config: Any, latent_shape: LatentShape, cond_width: int, form:
         cond_width: width of the condition.
         form: ``"vector"``, ``"tokens"``, or the number of words in context.
         is_bf16: arithmetic.
+        lora: adapters, which then learn in place of the weights.
     """
+
+    def build(depth: int) -> nn.Module:
+        return _adapted("backbone", outline_backbone(config, latent_shape, cond_width, depth), lora)
 
     def call(backbone: Any, size: int) -> Tensor:
         z_t, t = torch.empty(size, *latent_shape), torch.empty(size)
@@ -129,12 +149,19 @@ def backbone_work(config: Any, latent_shape: LatentShape, cond_width: int, form:
     outlined = outline_backbone(config, latent_shape, cond_width, depth=1)
     stream = (outlined.num_tokens + (form if isinstance(form, int) else 0)) * outlined.width
     depth: int = config.shape.depth
-    build = partial(outline_backbone, config, latent_shape, cond_width)
-    return work_of(build, depth, call, is_bf16, stream)
+    return with_pieces(work_of(build, depth, call, is_bf16, stream), outlined)
 
 
 @cache
-def reader_work(name: str, num_words: int, is_trained: bool, has_gradient: bool, is_bf16: bool) -> Work:
+def encoder_work(autoencoder: Any) -> Work:
+    """The work of encoding one image, by the ``autoencoder`` block of a recipe."""
+    return outline(autoencoder).work()
+
+
+@cache
+def reader_work(
+    name: str, num_words: int, is_trained: bool, has_gradient: bool, is_bf16: bool, lora: LoRAConfig | None = None
+) -> Work:
     """The work of a language model on one prompt.
 
     Args:
@@ -143,17 +170,13 @@ def reader_work(name: str, num_words: int, is_trained: bool, has_gradient: bool,
         is_trained: its weights learn.
         has_gradient: something ahead of it learns (queries).
         is_bf16: arithmetic.
+        lora: adapters, which then learn in place of the weights.
     """
     settings = language_model_settings(name)
     width = settings.hidden_size
 
     def build(depth: int) -> nn.Module:
-        from transformers import AutoModel
-
-        shallow = known_settings(name, depth) or type(settings)(**{**settings.to_dict(), "num_hidden_layers": depth})
-        with torch.device("meta"):
-            model: nn.Module = AutoModel.from_config(shallow)  # type: ignore[no-untyped-call]
-        return model.requires_grad_(is_trained)
+        return _adapted("language_model", outline_reader(name, depth).requires_grad_(is_trained), lora)
 
     def call(model: Any, size: int) -> Tensor:
         words = torch.empty(size, num_words, width, requires_grad=has_gradient)
@@ -163,7 +186,20 @@ def reader_work(name: str, num_words: int, is_trained: bool, has_gradient: bool,
         states: Tensor = model(inputs_embeds=words, attention_mask=mask, position_ids=places).last_hidden_state
         return states
 
-    return work_of(build, settings.num_hidden_layers, call, is_bf16, num_words * width)
+    work = work_of(build, settings.num_hidden_layers, call, is_bf16, num_words * width)
+    return with_pieces(work, outline_reader(name, 1))
+
+
+def outline_reader(name: str, depth: int | None = None) -> nn.Module:
+    """A language model on the meta device, if need be with another number of blocks."""
+    from transformers import AutoModel
+
+    settings = language_model_settings(name)
+    if depth is not None:
+        settings = known_settings(name, depth) or type(settings)(**{**settings.to_dict(), "num_hidden_layers": depth})
+    with torch.device("meta"):
+        model: nn.Module = AutoModel.from_config(settings)  # type: ignore[no-untyped-call]
+    return model
 
 
 def _reader_row(config: Stage2.Config) -> Rows:
@@ -197,14 +233,36 @@ def _reader(config: Stage2.Config, conditioner: PromptConditioner, is_bf16: bool
     if isinstance(conditioner, QueryConditioner):
         num_words += len(conditioner.queries)
         has_gradient = conditioner.queries.requires_grad and not frozen & {"queries", "conditioner"}
-    stored = bool(getattr(config.condition, "is_llm_trained", False))
-    is_trained = stored and not frozen & {"language_model", "conditioner"}
-    work = reader_work(settings.language_model, num_words, is_trained, has_gradient, is_bf16)
+    stored, lora = bool(getattr(config.condition, "is_llm_trained", False)), config.lora
+    is_trained = stored and not frozen & {"language_model", "conditioner"} and lora is None
+    adapted = lora if lora is not None and "language_model" in lora.parts else None
+    has_gradient &= lora is None
+    work = reader_work(settings.language_model, num_words, is_trained, has_gradient, is_bf16, adapted)
     if is_trained:
         return Part("language model", work, (config.language_model_optim or config.optim).name)
     is_rounded = is_bf16 and settings.precision != "fp32" and not stored
     work = work if config.cache is None else work.at_rest()
     return Part("language model", work, weight_bytes=BF16 if is_rounded else FP32)
+
+
+def _adapted(name: str, module: nn.Module, lora: LoRAConfig | None) -> nn.Module:
+    """A network with fresh adapters, and nothing else that learns; or the network as it is."""
+    if lora is not None:
+        Adapter.of(nn.ModuleDict({name: module.requires_grad_(False)}), lora)
+    return module
+
+
+def _adapters(found: list[Part], optim: str) -> list[Part]:
+    """The adapters of networks that have any, as parts of their own; the networks themselves are changed in the list.
+
+    The arithmetic of both is one, and stays with the network.
+    """
+    adapters = []
+    for number, part in enumerate(found):
+        if extra := part.work.learning:
+            found[number] = replace(part, work=replace(part.work, parameters=part.work.parameters - extra), optim=None)
+            adapters.append(Part(f"adapters of the {part.name}", Work(extra, ends=extra), optim))
+    return adapters
 
 
 def _form(config: Any) -> str | int:
@@ -225,7 +283,3 @@ def _condition(form: str | int, size: int, num_tokens: int, width: int) -> Cond:
 
 def _trained(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-
-
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

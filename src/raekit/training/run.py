@@ -5,7 +5,9 @@ environment.json   versions, device, command line, git commit
 metrics.jsonl      one JSON object per logged step
 loss.png           the logged losses, redrawn as the run goes
 samples/           sheets of pictures, one per sampling step
-checkpoints/       step_00001000/ ..., each complete or absent
+checkpoints/       step_00001000/ ..., each complete or absent; damaged_step_00001000/ are never read
+finished.json      where the artefact lies, once the run has come to its end
+run.lock           the process that writes here (``run_lock.py``)
 """
 
 from __future__ import annotations
@@ -19,16 +21,21 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
 
-from raekit import checkpoint, distributed
+from raekit import distributed
 from raekit.config import Config, dump_yaml
 from raekit.errors import UserError
-from raekit.files import atomic_file
+from raekit.files import atomic_file, write_atomically
+from raekit.training.peers import Peers
+from raekit.training.run_lock import RunLock
 
+FINISHED = "finished.json"
+METRICS = "metrics.jsonl"
 STAMPED_PACKAGES = ("raekit", "torch", "transformers", "numpy", "safetensors", "pydantic", "pillow")
 
 
@@ -41,40 +48,66 @@ class RunDirectory:
         is_resumed: continue in an existing directory; otherwise one that holds checkpoints is refused.
         has_tensorboard: also write event files below ``tensorboard/``.
 
+    Attributes:
+        peers: all processes of the run.
+        lock: the right to write here; held by the first process from now on.
+
     Raises:
-        UserError: the directory holds another run.
+        UserError: the directory holds another run, or another process writes it.
     """
 
     def __init__(self, path: Path, recipe: Config, is_resumed: bool, has_tensorboard: bool = False) -> None:
         self.path = path
         self.checkpoints = path / "checkpoints"
-        if not is_resumed and any(self.checkpoints.glob("step_*")):
-            raise UserError(
-                f"run directory {str(path)!r} holds a run already; pass --resume to continue it or --run DIR"
-            )
-        distributed.barrier()  # every process has looked before the first one writes
-        self._metrics = path / "metrics.jsonl"
+        self._metrics = path / METRICS
         self._events = None
-        if distributed.is_main():
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            (path / "recipe.yaml").write_text(dump_yaml(recipe), encoding="utf-8")
-            (path / "environment.json").write_text(json.dumps(environment_stamp(), indent=1), encoding="utf-8")
-            self._events = _event_writer(path / "tensorboard") if has_tensorboard else None
-        distributed.barrier()
+        self.peers = Peers.meet()
+        self.lock = RunLock(path)
+        self.peers.by_first(lambda: self._open(recipe, is_resumed))
+        if distributed.is_main() and has_tensorboard:
+            self._events = _event_writer(path / "tensorboard")
 
-    def latest_checkpoint(self) -> Path | None:
-        """The newest complete checkpoint, or None before the first."""
-        found = sorted(p for p in self.checkpoints.glob("step_*") if (p / checkpoint.MANIFEST).is_file())
-        return found[-1] if found else None
+    def __enter__(self) -> RunDirectory:
+        self.peers.by_first(self._take)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.lock.release()
+
+    def checkpoint_paths(self) -> list[Path]:
+        """All checkpoints, the newest first; each is complete, but nothing has been said of its content."""
+        return sorted(self.checkpoints.glob("step_*"), reverse=True)
 
     def checkpoint_path(self, step: int) -> Path:
         """Where the checkpoint after ``step`` optimiser steps lies."""
         return self.checkpoints / f"step_{step:08d}"
 
-    def prune(self, keep_last: int) -> None:
-        """Remove all but the newest ``keep_last`` checkpoints."""
-        for path in sorted(self.checkpoints.glob("step_*"))[:-keep_last]:
-            shutil.rmtree(path)
+    def prune(self, keep_last: int, keep_every_steps: int | None = None) -> None:
+        """Remove all but the newest ``keep_last`` checkpoints, and those at multiples of ``keep_every_steps``."""
+        for path in self.checkpoint_paths()[keep_last:]:
+            if keep_every_steps is None or step_of(path) % keep_every_steps:
+                self.remove(path)
+
+    def remove(self, path: Path) -> None:
+        """Remove a checkpoint, in such a way that a crash never leaves half of one."""
+        shutil.rmtree(path.rename(path.with_name(f".{path.name}.removed")))
+
+    def set_aside(self, path: Path) -> Path:
+        """Give a damaged checkpoint a name under which it is no longer taken for one; it is never removed."""
+        aside = path.with_name(f"damaged_{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        return path.rename(aside)
+
+    def finished(self, steps: int) -> Path | None:
+        """What the run exported when it came to its end after ``steps`` steps, on every process; None before."""
+        return self.peers.by_first(lambda: finished_artefact(self.path, steps))
+
+    def finish(self, step: int, artefact: Path) -> None:
+        """Write down that the run is over."""
+        record = {"step": step, "artefact": str(artefact.relative_to(self.path))}
+        write_atomically(self.path / FINISHED, json.dumps(record).encode())
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Append one line to ``metrics.jsonl``, and the same numbers to TensorBoard when it is on."""
@@ -86,10 +119,7 @@ class RunDirectory:
 
     def history(self) -> list[dict[str, Any]]:
         """All logged lines; a line cut short by a crash is left out."""
-        if not self._metrics.exists():
-            return []
-        lines = self._metrics.read_text(encoding="utf-8").splitlines()
-        return [row for line in lines if (row := _parse_line(line)) is not None]
+        return read_log(self.path)
 
     def rewind(self, step: int) -> None:
         """Drop what was logged after ``step``: those steps will be taken again."""
@@ -104,12 +134,55 @@ class RunDirectory:
             image.save(temporary, format="PNG")
         return path
 
+    def _take(self) -> None:
+        """Have the lock, whoever has had it since this object was made."""
+        self.lock.acquire()
+
+    def _open(self, recipe: Config, is_resumed: bool) -> None:
+        """What the first process does before anybody writes: take the lock, look, sweep up after a crash."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self.lock.acquire()
+        if not is_resumed and self.checkpoint_paths():
+            self.lock.release()
+            raise UserError(
+                f"run directory {str(self.path)!r} holds a run already; pass --resume to continue it or --run DIR"
+            )
+        for partial in self.checkpoints.glob(".step_*"):
+            shutil.rmtree(partial)
+        for partial in self.path.glob(".*.tmp"):
+            partial.unlink()
+        write_atomically(self.path / "recipe.yaml", dump_yaml(recipe).encode())
+        write_atomically(self.path / "environment.json", json.dumps(environment_stamp(), indent=1).encode())
+
     def plot(self) -> None:
         """Redraw ``loss.png`` from the log."""
         rows = [(row["step"], row["loss"]) for row in self.history() if "loss" in row]
         if len(rows) > 1:
             with atomic_file(self.path / "loss.png") as temporary:
                 plot_curve(rows).save(temporary, format="PNG")
+
+
+def step_of(path: Path) -> int:
+    """Optimiser steps before the checkpoint at ``path``."""
+    return int(path.name.removeprefix("step_"))
+
+
+def finished_artefact(path: Path, steps: int) -> Path | None:
+    """What a run of ``steps`` steps that has come to its end has exported; None while there is anything left to do."""
+    try:
+        record = json.loads((path / FINISHED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    artefact: Path = path / record["artefact"]
+    last = path / "checkpoints" / f"step_{steps:08d}"
+    return artefact if record["step"] == steps and artefact.exists() and last.is_dir() else None
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """All lines that a run has logged; one cut short by a crash is left out."""
+    path = run / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [row for line in lines if (row := _parse_line(line)) is not None]
 
 
 def environment_stamp() -> dict[str, Any]:

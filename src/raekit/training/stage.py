@@ -23,13 +23,17 @@ from raekit import distributed
 from raekit.config import Config
 from raekit.data.dataset import Dataset
 from raekit.data.loader import Batch, Loader
+from raekit.data.quarantine import QUARANTINE_FILE, Quarantine
 from raekit.device import Precision, autocast
 from raekit.durations import Steps, resolve_epochs
 from raekit.training import STAGES
 from raekit.training.blocks import blocks_of
 from raekit.training.draws import Draws
+from raekit.training.guards import GuardConfig
 from raekit.training.optim import OptimConfig
-from raekit.training.work import Part
+from raekit.training.parallel import ALONE, ParallelConfig, Placement
+from raekit.training.sharding import cut_like
+from raekit.training.work import Checkpointing, Part
 
 
 class TrainConfig(Config):
@@ -56,16 +60,33 @@ class TrainConfig(Config):
     sample_every_steps: Steps = Field(1000, gt=0)
     """Steps between sheets of pictures and held-out metrics (both made with the averaged weights)."""
     keep_last: int = Field(2, gt=0)
-    """Checkpoints kept."""
+    """Newest checkpoints kept."""
+    keep_every_steps: Steps | None = Field(None, gt=0)
+    """Checkpoints at multiples of it are kept for good; None = none but the newest."""
+    save_in_background: bool | Literal["auto"] = "auto"
+    """Copy the weights and write them while training goes on, at the price of their size in host memory; ``auto``: on
+    CUDA. Never a result."""
+    stop_seconds: float = Field(120, gt=0)
+    """After SIGTERM or SIGUSR1 the run finishes its step, saves and leaves within so many seconds; a run that cannot
+    is ended at their end, its last checkpoint untouched."""
     extra_ema: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = ()
     """Decays of more averages; each is in the checkpoints, and exported below ``ema_DECAY/`` of the run directory."""
     compile: bool = False
     """Compile every transformer block with ``torch.compile``; a C++ compiler (CPU) or Triton (CUDA) is needed."""
-    checkpoint_activations: bool = False
-    """Keep only what enters each transformer block, the language model's too, and compute the rest again on the way
-    back: about a third more arithmetic, and memory for one block instead of all. Never a result."""
+    checkpoint_activations: bool | Checkpointing | Literal["auto"] = "auto"
+    """Keep only what enters a transformer block, the language model's too, and compute the rest again on the way back:
+    of all blocks (``full``, true), about a third more arithmetic and memory for one block instead of all; of every
+    second one (``selective``); of ``none`` (false). ``auto``: the first of none, selective and full that fits into the
+    GPU by the estimate of ``raekit explain``; none on a CPU. Never a result."""
+    parallel: ParallelConfig = ParallelConfig()
+    """How several processes share the work."""
     max_bad_steps: int = Field(20, gt=0)
-    """Non-finite steps in a row after which the run stops; seen at the next log line or checkpoint."""
+    """Bad steps in a row (not finite, or spikes) after which the run goes back or stops; seen at the next log line."""
+    guards: GuardConfig = GuardConfig()
+    """What a spike is, and what becomes of a run with too many bad steps in a row."""
+    stuck_after_seconds: float | None = Field(480, gt=0)
+    """Seconds without a micro-batch or a step after which a process writes the stacks of its threads to the run
+    directory and exits with code 75; less than the 10 minutes after which NCCL ends it without a word. None = never."""
     tensorboard: bool = False
     """Also write TensorBoard event files (``pip install 'raekit[train]'``)."""
 
@@ -177,6 +198,8 @@ class Stage(ABC):
     def __init__(self, config: Any, device: torch.device) -> None:
         self.config = config
         self.device = device
+        self.placement = Placement(ALONE)
+        self.quarantine = Quarantine(config.run / QUARANTINE_FILE)
         torch.manual_seed(config.seed)
 
     @abstractmethod
@@ -201,7 +224,11 @@ class Stage(ABC):
 
     @abstractmethod
     def export(self, directory: Path) -> Path:
-        """Write the finished artefact below ``directory``; the averaged weights are in place when this is called."""
+        """Write the finished artefact below ``directory``.
+
+        Called in the first process only, with the averaged weights in place, whole and plain. Networks that were cut
+        over the processes do not run here; :meth:`complete` is for that.
+        """
 
     @classmethod
     def describe(cls, config: Any) -> list[tuple[str, str]]:
@@ -227,18 +254,33 @@ class Stage(ABC):
         """Gradients of :meth:`loss`, averaged over the micro-batches."""
         del step
         total: Terms = {}
-        for micro in micros:
+        for micro in self.placement.accumulate(micros):
             with self.autocast():
                 terms = self.loss(micro.prepared, micro.draws)
             (terms["loss"] / len(micros)).backward()  # type: ignore[no-untyped-call]
             add_terms(total, terms, 1 / len(micros))
         return total
 
+    def fill(self) -> None:  # noqa: B027  # most stages build whole networks
+        """Give networks that were built as outlines their numbers, once they are cut (``deferred.py``)."""
+
+    def frozen(self) -> dict[str, nn.Module]:
+        """The networks that only run forward, by name: what ``train.parallel.frozen`` acts on."""
+        return {}
+
+    def complete(self) -> None:  # noqa: B027  # most stages have nothing left to compute
+        """Compute what the artefact needs beside the weights; by every process, ahead of :meth:`export` by the first.
+
+        The averaged weights are in place.
+        """
+
     def read(self, dataset: Dataset, position: int, size: int) -> Iterator[Batch]:
         """This process's part of a data set's micro-batches of ``size``, read ahead, from a position on."""
         settings = Loader.Config(pin_memory=self.device.type == "cuda")
         rank, world = distributed.rank(), distributed.world()
-        return iter(Loader(dataset, size, rank=rank, world=world, start_position=position, settings=settings))
+        loader = Loader(dataset, size, rank=rank, world=world, start_position=position, settings=settings)
+        loader.quarantine = self.quarantine
+        return iter(loader)
 
     def blocks(self) -> list[nn.Module]:
         """The transformer blocks that gradients pass through: what ``train.compile`` and its neighbour act on."""
@@ -262,10 +304,11 @@ class Stage(ABC):
         return {f"{m}.{n}": v for m, module in self.modules().items() for n, v in module.state_dict().items()}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what :meth:`state` gave."""
+        """Restore what :meth:`state` gave, here or on any other number of processes."""
         for name, module in self.modules().items():
-            prefix = f"{name}."
-            module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+            prefix, own = f"{name}.", module.state_dict()
+            given = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            module.load_state_dict({k: cut_like(v, own[k]) if k in own else v for k, v in given.items()})
 
 
 def named_parameters(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:

@@ -36,12 +36,13 @@ from raekit.errors import UserError
 from raekit.image_grid import image_grid
 from raekit.losses.reconstruction import ReconstructionLoss
 from raekit.metrics.reconstruction import psnr, ssim
-from raekit.training import outline
+from raekit.training import outline, stage1_plan
 from raekit.training.adversary import Adversary
 from raekit.training.balance import Drawn, Pictures, Slope, Sweep, shares
 from raekit.training.blocks import blocks_of
 from raekit.training.draws import Draws
 from raekit.training.stage import Group, Micro, Player, Recipe, Stage, Terms, add_terms, named_parameters
+from raekit.training.work import Part
 
 if TYPE_CHECKING:
     AutoencoderChoice = config.Config
@@ -140,7 +141,7 @@ class Stage1(Stage):
         """
         total = self._shares(micros[0], step)
         if self.adversary is None or step < self.adversary.config.start_steps:
-            for micro in micros:
+            for micro in self.placement.accumulate(micros):
                 with self.autocast():
                     terms = self._draw(micro.prepared, micro.draws, step).terms
                 (terms["loss"] / len(micros)).backward()  # type: ignore[no-untyped-call]
@@ -151,10 +152,11 @@ class Stage1(Stage):
         layers = [torch.stack([slope.last_layer for slope in part]).mean(dim=0) for part in zip(*parts, strict=True)]
         distributed.average(layers)
         weight = self.adversary.balance(*layers)
-        for micro, sweep in zip(micros, sweeps, strict=True):
+        for micro, sweep in zip(self.placement.accumulate(micros), sweeps, strict=True):
             drawn = sweep.drawn or self._redraw(micro.prepared, micro.draws)
             drawn.backward(sweep.reconstruction.pixels + weight * sweep.adversarial.pixels, 1 / len(micros))
             add_terms(total, sweep.terms, 1 / len(micros))
+        total["reconstruction"] = total["loss"]
         total["loss"] = total["loss"] + weight * total["adversarial"]
         return {**total, "adversarial_weight": weight.detach()}
 
@@ -163,7 +165,7 @@ class Stage1(Stage):
         del step
         assert self.adversary is not None
         total: Terms = {}
-        for number, micro in enumerate(micros):
+        for number, micro in enumerate(self.placement.accumulate(micros)):
             with torch.no_grad(), self.autocast():
                 fake = self.autoencoder.redraw(micro.prepared.start)[0].float()
             # Spectral norms move on once a step, at the first micro-batch, however many there are.
@@ -197,16 +199,27 @@ class Stage1(Stage):
         redrawn = self.autoencoder.redraw(pictures.start)[0].float()
         return image_grid(torch.cat([pictures.target, redrawn]), columns=8)
 
-    def export(self, directory: Path) -> Path:
-        """Fit the latent statistics on the training pictures and write ``autoencoder/``."""
+    def frozen(self) -> dict[str, nn.Module]:
+        """The encoder of a representation autoencoder."""
+        return {"encoder": self.autoencoder.encoder} if isinstance(self.autoencoder, RAE) else {}
+
+    def complete(self) -> None:
+        """Fit the latent statistics on the training pictures."""
         batches = self._batches(self.dataset, min(self.config.num_statistics, len(self.dataset)))
         self.autoencoder.fit_statistics(to_float(batch.image.to(self.device)) for batch in batches)
-        self.autoencoder.to(self.device).save(directory / "autoencoder")
+
+    def export(self, directory: Path) -> Path:
+        """``autoencoder/``."""
+        self.autoencoder.save(directory / "autoencoder")
         return directory / "autoencoder"
 
     @classmethod
     def describe(cls, config: Any) -> list[tuple[str, str]]:
         return outline.describe(config, _kind(config).outline(config.autoencoder))
+
+    @classmethod
+    def parts(cls, config: Any) -> tuple[Part, ...]:
+        return stage1_plan.parts(config, _kind(config).outline(config.autoencoder))
 
     def _redraw(self, pictures: Pictures, draws: Draws) -> Drawn:
         """The reconstruction from noised tokens, and the latent space's own terms."""

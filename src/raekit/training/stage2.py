@@ -27,12 +27,14 @@ from raekit import generator_files
 from raekit.autoencoder import AUTOENCODERS
 from raekit.autoencoder.base import load_autoencoder
 from raekit.backbones import BACKBONES
+from raekit.backbones.base import Backbone
 from raekit.conditioning import CONDITIONERS
 from raekit.conditioning.base import Cond
 from raekit.conditioning.prompt import PromptConditioner
 from raekit.config import Config, component
 from raekit.data.dataset import DataConfig, Dataset, build_dataset
 from raekit.data.loader import Batch, Loader
+from raekit.data.storage import Precision
 from raekit.data.transforms import to_float
 from raekit.errors import UserError
 from raekit.generate import ImageGenerator, TextToImage, build_generator
@@ -40,13 +42,15 @@ from raekit.image_grid import image_grid
 from raekit.lora import Adapter, LoRAConfig
 from raekit.samplers.guidance import check_guidance
 from raekit.samplers.settings import Sampling
-from raekit.training import plan
+from raekit.training import economics, plan
 from raekit.training.blocks import blocks_of
-from raekit.training.cached import CachedBatch, CachedData
+from raekit.training.cached import CachedBatch, CachedData, CacheSettings
+from raekit.training.deferred import Deferred
 from raekit.training.draws import Draws
 from raekit.training.latent_outline import check_shape
 from raekit.training.linear_start import start_connector
 from raekit.training.optim import OptimConfig
+from raekit.training.parallel import may_be_cut
 from raekit.training.stage import Group, Player, Recipe, Stage
 from raekit.training.work import Part
 from raekit.transport.objective import FlowMatching
@@ -66,13 +70,17 @@ NUM_START_CAPTIONS = 4096
 EVALUATION_SEED = 1
 """Seed of the draws of the validation loss: the same times and noise at every evaluation."""
 
-LANGUAGE = ("conditioner.language_model.", "conditioner.queries", "lora.language_model.")
+LANGUAGE = (
+    *("conditioner.language_model.", "conditioner.queries", "lora.language_model."),
+    *("conditioner.projector.", "conditioner.head.", "conditioner.adapters.", "conditioner.marks"),
+)
 """Starts of the names of what learns at the language model's pace (Scale-RAE: all but DiT and connector)."""
 FROZEN = {
     "backbone": "backbone.",
     "conditioner": "conditioner.",
     "language_model": "conditioner.language_model.",
     "queries": "conditioner.queries",
+    "projector": "conditioner.projector.",
 }
 """Parts that a recipe can freeze, and how the names of their weights start."""
 
@@ -115,6 +123,12 @@ class Stage2(Stage):
         """Prompts (or labels) of the sheets, always with the same noise."""
         cache: Path | None = None
         """Folder for latents and text features computed once; None = compute them at every step."""
+        cache_precision: Precision = "fp32"
+        """Of latents on disk: fp32, bf16, or int8 with a scale for each channel of each picture (about 0.7 % error)."""
+        cache_text_precision: Precision = "bf16"
+        """Of text features on disk."""
+        is_cache_verified: bool = True
+        """Compare every file of the cache with its checksum at the start; leave it out where they are terabytes."""
         is_linear_start: bool = True
         """With a cache: the connector starts as the principal components of the features (``linear_start.py``)."""
         num_held_out: int = Field(256, gt=0)
@@ -143,7 +157,10 @@ class Stage2(Stage):
         super().__init__(config, device)
         latent_space = load_autoencoder(config.latent_space, device)
         check_shape(config, latent_space.shape)
-        self.generator = build_generator(generator_config(config), latent_space, device, config.train.precision)
+        self._deferred = Deferred[Backbone](lambda backbone: backbone.initialise())
+        is_deferred = config.init_generator is None and may_be_cut(config.train.parallel)
+        build = self._outline if is_deferred else BACKBONES.build
+        self.generator = build_generator(generator_config(config), latent_space, device, config.train.precision, build)
         has_null, has_early = self.generator.conditioner.dropout > 0, self.generator.backbone.early is not None
         check_guidance(config.sampling, has_null, has_early)
         if config.init_generator is not None:
@@ -151,12 +168,25 @@ class Stage2(Stage):
         self.adapter = None if config.lora is None else self._adapted(config.lora)
         self._freeze()
         self.generator.backbone.train()
+        self._open_data(config)
+
+    def _outline(self, settings: Any, **shape: Any) -> Backbone:
+        """The backbone without numbers, for processes that will hold pieces of it only."""
+        return self._deferred.build(lambda: BACKBONES.build(settings, **shape))
+
+    def fill(self) -> None:
+        """The backbone's, if it was outlined."""
+        if any(parameter.is_meta for parameter in self.generator.backbone.parameters()):
+            self._deferred.fill(self.generator.backbone, self.device)
+
+    def _open_data(self, config: Config) -> None:
+        """What is trained on and what is held out; with a cache also the connector's start."""
         self.dataset = build_dataset(config.data, config.seed)
         self.held_out = build_dataset(config.held_out)
         self.cached = None if config.cache is None else self._cached(self.dataset, config.cache)
-        if self.cached is not None and config.is_linear_start and config.init_generator is None:
-            conditioner = self.generator.conditioner
-            assert isinstance(conditioner, PromptConditioner)
+        conditioner = self.generator.conditioner
+        has_start = config.is_linear_start and config.init_generator is None
+        if self.cached is not None and isinstance(conditioner, PromptConditioner) and has_start:
             with torch.no_grad():
                 inputs = conditioner.connector_inputs(self.cached.some_features(NUM_START_CAPTIONS))
             start_connector(conditioner.connector, inputs)
@@ -185,6 +215,14 @@ class Stage2(Stage):
         if isinstance(conditioner, PromptConditioner) and not conditioner.is_cacheable:
             blocks += blocks_of(conditioner.reader)
         return blocks
+
+    def frozen(self) -> dict[str, nn.Module]:
+        """The latent space, and a language model that is read through but not trained."""
+        conditioner, networks = self.generator.conditioner, {"latent_space": self.generator.latent_space}
+        is_read = isinstance(conditioner, PromptConditioner) and self.cached is None
+        if is_read and not conditioner.config.is_llm_trained and not conditioner.is_adapted:
+            networks["language_model"] = conditioner.reader
+        return networks
 
     def state(self) -> dict[str, Tensor]:
         """Of adapters, nothing but them: the generator beneath is the one the run started from."""
@@ -237,7 +275,7 @@ class Stage2(Stage):
 
     @classmethod
     def describe(cls, config: Any) -> list[tuple[str, str]]:
-        return plan.describe(config)
+        return [*plan.describe(config), *economics.rows(config)]
 
     @classmethod
     def parts(cls, config: Any) -> tuple[Part, ...]:
@@ -253,8 +291,12 @@ class Stage2(Stage):
                 f"transport.{different[0]}: {own[different[0]]!r}, but the generator {directory!r} was trained with "
                 f"{theirs[different[0]]!r}; write that, or leave transport out"
             )
-        files.load_into(self.generator.modules)
+        self._take_over(files)
         self.generator.checksum = files.checksum
+
+    def _take_over(self, files: generator_files.GeneratorFiles) -> None:
+        """Weights of the same parts."""
+        files.load_into(self.generator.modules)
 
     def _adapted(self, config: LoRAConfig) -> Adapter:
         """Fresh adapters; everything else keeps its weights."""
@@ -290,24 +332,32 @@ class Stage2(Stage):
         """Latents ``[B,C,h,w]`` and conditions of a batch, from the cache or from pictures and captions."""
         conditioner = self.generator.conditioner
         if isinstance(batch, CachedBatch):
-            assert isinstance(conditioner, PromptConditioner)
-            return batch.latent, conditioner.connect(batch.features)
-        with torch.no_grad():
-            latent = self.generator.latent_space.encode_sample(to_float(batch.image.to(self.device)), draws)
-        if isinstance(self.generator, TextToImage):
-            return latent, conditioner(batch.captions)
+            latent = batch.latent
+            if isinstance(conditioner, PromptConditioner):
+                return latent, conditioner.connect(batch.features)
+        else:
+            with torch.no_grad():
+                latent = self.generator.latent_space.encode_sample(to_float(batch.image.to(self.device)), draws)
+            if isinstance(self.generator, TextToImage):
+                return latent, conditioner(batch.captions)
         if batch.labels is None:
-            raise UserError("data: the pictures carry no class labels, which this condition needs; use class folders")
+            raise UserError(
+                "data: the pictures carry no class labels, which this condition needs; use class folders, or say with "
+                "data.labels which field of the metadata is the class"
+            )
         return latent, conditioner(batch.labels)
 
     def _cached(self, dataset: Dataset, folder: Path) -> CachedData:
-        conditioner = self.generator.conditioner
+        conditioner, cfg = self.generator.conditioner, self.config
+        settings = CacheSettings(folder, cfg.cache_precision, cfg.cache_text_precision, cfg.is_cache_verified)
+        if not isinstance(self.generator, TextToImage):
+            return CachedData(dataset, self.generator.latent_space, None, settings, self.quarantine)
         if not isinstance(conditioner, PromptConditioner) or not conditioner.is_cacheable:
             raise UserError(
                 "cache: text features can only be cached when neither queries nor language model are trained or "
                 "adapted; set condition.are_queries_trained: false and condition.is_llm_trained: false, or cache: null"
             )
-        return CachedData(dataset, self.generator.latent_space, conditioner, folder)
+        return CachedData(dataset, self.generator.latent_space, conditioner, settings, self.quarantine)
 
 
 def generator_config(config: Stage2.Config) -> ImageGenerator.Config:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,11 @@ FP32, BF16 = 4, 2
 Call = Callable[[Any, int], Tensor]
 """A forward pass of a network on a batch of so many images."""
 
+Checkpointing = Literal["none", "selective", "full"]
+"""Which blocks keep nothing but their input, and are run again on the way back: none, every second one, all."""
+RUN_AGAIN: dict[Checkpointing, float] = {"none": 0.0, "selective": 0.5, "full": 1.0}
+"""Share of the blocks."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -34,7 +39,11 @@ class Work:
         forward: operations of a forward pass.
         training: operations of a forward and a backward pass, to whatever requires a gradient.
         activations: bytes kept from the forward for the backward pass; 0 where nothing requires a gradient.
-        checkpointed: the same when blocks keep their inputs only and are run again (``train.checkpoint_activations``).
+        checkpointed: the same when blocks keep their inputs only and are run again on the way back.
+        again: bytes of a block that is being run again; one at a time.
+        block: of its numbers, those in the largest piece that sharded training gathers at a time (``pieces.py``).
+        ends: those that stay whole on every process even so.
+        learning: those that require a gradient; fewer than all where adapters learn beside frozen weights.
     """
 
     parameters: int
@@ -42,10 +51,19 @@ class Work:
     training: int = 0
     activations: int = 0
     checkpointed: int = 0
+    block: int = 0
+    ends: int = 0
+    learning: int = 0
+    again: int = 0
+
+    def kept(self, checkpointing: Checkpointing) -> int:
+        """Bytes kept until the backward pass, where a share of the blocks keeps its inputs only."""
+        share = RUN_AGAIN[checkpointing]
+        return round((1 - share) * self.activations + share * self.checkpointed)
 
     def at_rest(self) -> Work:
         """Of a network that lies in memory and is not run."""
-        return Work(self.parameters)
+        return Work(self.parameters, block=self.block, ends=self.ends)
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,7 @@ class Part:
         optim: its optimiser; None = it is frozen.
         is_averaged: a moving average of it is kept.
         weight_bytes: of a weight as it is held.
+        extra_forwards: passes a step beside the one that learns, without a gradient (for a discriminator, say).
     """
 
     name: str
@@ -65,11 +84,13 @@ class Part:
     optim: str | None = None
     is_averaged: bool = True
     weight_bytes: int = FP32
+    extra_forwards: int = 0
 
-    def operations(self, is_checkpointed: bool = False) -> int:
+    def operations(self, checkpointing: Checkpointing = "none") -> int:
         """On one image at every step; blocks that are run again cost another forward pass."""
         has_backward = self.work.training > self.work.forward
-        return self.work.training + (self.work.forward if is_checkpointed and has_backward else 0)
+        again = RUN_AGAIN[checkpointing] if has_backward else 0
+        return self.work.training + round((self.extra_forwards + again) * self.work.forward)
 
 
 def work_of(build: Callable[[int], nn.Module], depth: int, call: Call, is_bf16: bool, stream: int = 0) -> Work:
@@ -86,13 +107,16 @@ def work_of(build: Callable[[int], nn.Module], depth: int, call: Call, is_bf16: 
     first, second = (measure(build(number), call, is_bf16) for number in (1, 2))
     pairs = zip(astuple(first), astuple(second), strict=True)
     work = Work(*(one + (depth - 1) * (two - one) for one, two in pairs))
-    # One block at a time, and whatever is no block of the trunk, is kept in full.
-    return replace(work, checkpointed=first.activations + depth * stream * FP32 if work.activations else 0)
+    # What is no block of the trunk is kept in full.
+    again = second.activations - first.activations
+    ends = first.activations - again
+    return replace(work, checkpointed=ends + depth * stream * FP32 if again else work.activations, again=again)
 
 
 def measure(module: nn.Module, call: Call, is_bf16: bool) -> Work:
     """The work of one network as it is; arguments as for :func:`work_of`."""
     parameters = sum(parameter.numel() for parameter in module.parameters())
+    learning = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
     module = copy.deepcopy(module)
     with FakeTensorMode(allow_non_fake_inputs=True):
         module = module.to_empty(device="cpu")
@@ -100,12 +124,12 @@ def measure(module: nn.Module, call: Call, is_bf16: bool) -> Work:
             output = call(module, 1)
             forward = int(counter.get_total_flops())
             if not output.requires_grad:
-                return Work(parameters, forward, forward)
+                return Work(parameters, forward, forward, learning=learning)
             output.sum().backward()  # type: ignore[no-untyped-call]
             training = int(counter.get_total_flops())
         # Copies of weights in bf16, and tables, are kept once: the difference of two batches leaves them out.
         one, two = (_kept(module, lambda size=size: call(module, size), is_bf16) for size in (1, 2))  # type: ignore[misc]
-    return Work(parameters, forward, training, two - one, two - one)
+    return Work(parameters, forward, training, two - one, two - one, learning=learning)
 
 
 def _kept(module: nn.Module, call: Callable[[], Tensor], is_bf16: bool) -> int:

@@ -1,9 +1,10 @@
-"""Verifiers: which of several pictures shows what was asked for, told from their latents.
+"""Verifiers: which of several pictures shows what was asked for.
 
-In: latents of candidates and their prompts. Out: a score for each, higher is better; nothing is decoded. The judge is
-the unified model itself, which sees the latents it drew (Scale-RAE, section 5.2): ``answer_logits`` asks it whether
-picture and prompt fit, ``prompt_confidence`` how well the prompt follows from the picture. Whoever keeps the best of N
-takes any callable of that form, so that a score of decoded pixels can stand in for comparison.
+In: candidates and their prompts. Out: a score for each, higher is better. Those of Scale-RAE (section 5.2) see latents,
+and nothing is decoded: the judge is the unified model itself, which sees what it drew. ``answer_logits`` asks it
+whether picture and prompt fit, ``prompt_confidence`` how well the prompt follows from the picture. ``clip_score`` and
+``siglip_score`` see rendered pixels, for comparison and for models that cannot be asked. Whoever keeps the best of N
+takes any callable of pixels besides (``judge``).
 """
 
 from raekit.registry import Registry
@@ -13,5 +14,7 @@ VERIFIERS = Registry(
     {
         "answer_logits": "raekit.verifiers.answer_logits:AnswerLogits",
         "prompt_confidence": "raekit.verifiers.prompt_confidence:PromptConfidence",
+        "clip_score": "raekit.verifiers.contrastive:CLIPScore",
+        "siglip_score": "raekit.verifiers.contrastive:SigLIPScore",
     },
 )

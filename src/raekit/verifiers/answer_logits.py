@@ -25,7 +25,7 @@ from raekit.errors import UserError
 from raekit.multimodal.session import begin
 from raekit.multimodal.unified import UnifiedModel, asked
 from raekit.multimodal.writing import Written, write
-from raekit.verifiers.base import Verdict, Verifier, VerifierConfig
+from raekit.verifiers.base import LatentVerifier, Verdict, VerifierConfig
 
 QUESTION = "Does this image align with the prompt: {prompt}?"
 YES, NO = ("yes", "Yes", "YES"), ("no", "No", "NO")
@@ -33,7 +33,7 @@ ACCEPTED = 1e6
 """Lifts the score of what was accepted above all that was not; far above any logit, and exact in float64."""
 
 
-class AnswerLogits(Verifier):
+class AnswerLogits(LatentVerifier):
     """Whether the model says that picture and prompt fit."""
 
     class Config(VerifierConfig):

@@ -1,7 +1,8 @@
-"""What a verifier is: latents and prompts to scores.
+"""What a verifier is: candidates and prompts to scores.
 
-In: latents ``[B,C,h,w]`` as a generator gives them, and a prompt for each or one for all. Out: scores ``[B]``, higher
-is better. Candidates are judged together; what their questions begin with is read once.
+In: what was drawn, and a prompt for each or one for all. Out: scores ``[B]``, higher is better. Candidates are judged
+together. There are two kinds: a :class:`LatentVerifier` sees latents ``[B,C,h,w]`` as a generator gives them, through
+the eyes of the unified model that drew them; a :class:`PixelVerifier` sees rendered pictures and needs no such model.
 """
 
 from __future__ import annotations
@@ -31,7 +32,52 @@ class VerifierConfig(recipes.Config):
 
 
 class Verifier(ABC):
-    """Judges candidates by their latents.
+    """Judges candidates; subclass one of the two below."""
+
+    Config: type[VerifierConfig]
+    config: VerifierConfig
+
+    def __call__(self, candidates: Tensor, prompts: str | Sequence[str]) -> Tensor:
+        """Scores ``[B]``; arguments and errors as for :meth:`judge`."""
+        return self.judge(candidates, prompts)["score"]
+
+    @torch.no_grad()
+    def judge(self, candidates: Tensor, prompts: str | Sequence[str]) -> Verdict:
+        """Scores, and what they were made of, by name.
+
+        Args:
+            candidates: ``[B,...]``, on any device: latents of the model's own latent space, or images ``[B,3,H,W]`` in
+                [0, 1], as the kind of verifier says.
+            prompts: what each should show; one for all, or one for each.
+
+        Raises:
+            UserError: another number of prompts than candidates, an empty one, or latents of another latent space.
+        """
+        asked = [prompts] * len(candidates) if isinstance(prompts, str) else list(prompts)
+        if len(asked) != len(candidates) or not asked:
+            raise UserError(f"verifier: {len(asked)} prompts for {len(candidates)} pictures; give one, or one for each")
+        if not all(isinstance(prompt, str) for prompt in asked):
+            raise UserError(f"verifier: {self.config.name} reads text, and this model takes labels; give a callable")
+        if not all(prompt.strip() for prompt in asked):
+            raise UserError("verifier: a prompt is empty; say what the picture should show")
+        size = self.config.batch_size
+        parts = []
+        for first in range(0, len(asked), size):
+            part = slice(first, first + size)
+            parts.append(self.weigh(self.look(candidates[part]), asked[part]))
+        return {name: torch.cat([part[name].double().cpu() for part in parts]) for name in parts[0]}
+
+    @abstractmethod
+    def look(self, candidates: Tensor) -> Tensor:
+        """Candidates as :meth:`weigh` takes them."""
+
+    @abstractmethod
+    def weigh(self, tokens: Tensor, prompts: Sequence[str]) -> Verdict:
+        """The verdict on ``B`` candidates, on any device and in any dtype."""
+
+
+class LatentVerifier(Verifier):
+    """Judges latents without rendering them; ``weigh`` gets their tokens ``[B,N,D]``.
 
     Args:
         config: the settings.
@@ -41,41 +87,25 @@ class Verifier(ABC):
         UserError: the model cannot see latents.
     """
 
-    Config: type[VerifierConfig]
-
     def __init__(self, config: VerifierConfig, model: UnifiedModel) -> None:
         self.config, self.model = config, model
         # A model that cannot see latents is known by a blank one, before anything is drawn.
         model.look(latents=torch.zeros(1, *model.latent_space.shape))
 
-    def __call__(self, latents: Tensor, prompts: str | Sequence[str]) -> Tensor:
-        """Scores ``[B]`` of latents ``[B,C,h,w]``; arguments and errors as for :meth:`judge`."""
-        return self.judge(latents, prompts)["score"]
+    def look(self, candidates: Tensor) -> Tensor:
+        return self.model.look(latents=candidates)
 
-    @torch.no_grad()
-    def judge(self, latents: Tensor, prompts: str | Sequence[str]) -> Verdict:
-        """Scores, and what they were made of, by name.
 
-        Args:
-            latents: ``[B,C,h,w]`` of the model's own latent space, on any device.
-            prompts: what each should show; one for all, or one for each.
+class PixelVerifier(Verifier):
+    """Judges rendered pictures; ``weigh`` gets them as float ``[B,3,H,W]`` in [0, 1].
 
-        Raises:
-            UserError: another number of prompts than latents, an empty one, or latents of another latent space.
-        """
-        asked = [prompts] * len(latents) if isinstance(prompts, str) else list(prompts)
-        if len(asked) != len(latents) or not asked:
-            raise UserError(f"verifier: {len(asked)} prompts for {len(latents)} latents; give one, or one for each")
-        if not all(prompt.strip() for prompt in asked):
-            raise UserError("verifier: a prompt is empty; say what the picture should show")
-        size = self.config.batch_size
-        parts = []
-        for first in range(0, len(asked), size):
-            part = slice(first, first + size)
-            tokens = self.model.look(latents=latents[part])
-            parts.append(self.weigh(tokens, asked[part]))
-        return {name: torch.cat([part[name].double().cpu() for part in parts]) for name in parts[0]}
+    Args:
+        config: the settings.
+        device: where it runs.
+    """
 
-    @abstractmethod
-    def weigh(self, tokens: Tensor, prompts: Sequence[str]) -> Verdict:
-        """The verdict on ``B`` candidates, seen as tokens ``[B,N,D]``, on any device and in any dtype."""
+    def __init__(self, config: VerifierConfig, device: torch.device | str = "cpu") -> None:
+        self.config, self.device = config, torch.device(device)
+
+    def look(self, candidates: Tensor) -> Tensor:
+        return candidates.to(self.device, torch.float32)

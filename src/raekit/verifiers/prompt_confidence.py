@@ -23,12 +23,12 @@ from raekit.errors import UserError
 from raekit.multimodal.session import begin
 from raekit.multimodal.unified import asked
 from raekit.multimodal.writing import self_certainty
-from raekit.verifiers.base import Verdict, Verifier, VerifierConfig
+from raekit.verifiers.base import LatentVerifier, Verdict, VerifierConfig
 
 REQUEST = "Describe this image."
 
 
-class PromptConfidence(Verifier):
+class PromptConfidence(LatentVerifier):
     """How sure the model is of the prompt's words when it sees the picture."""
 
     class Config(VerifierConfig):

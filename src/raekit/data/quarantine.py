@@ -1,0 +1,103 @@
+"""Samples that cannot be used, written down once each: a file of a run that says which, where and why.
+
+In: what readers had to pass over. Out: ``quarantine.jsonl``, one ``{"source", "key", "reason"}`` a line, and how many
+there are of each source. Processes of a run write the same file, a whole line at a time; what another one has noted is
+not noted again. The file outlives the process, so that the counts are right after a resume too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from raekit.errors import UserError
+from raekit.files import disk_sentence
+
+QUARANTINE_FILE = "quarantine.jsonl"
+"""Name of the file in a run directory."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A sample that was passed over.
+
+    Attributes:
+        source: name of its domain.
+        key: of the sample within its source.
+        reason: what is wrong with it, with the file it lies in.
+    """
+
+    source: str
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class Quarantine:
+    """The file of a run, which is made when the first sample comes.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: set[tuple[str, str]] = set()
+        self._read_to = 0
+        self._lock = threading.Lock()
+
+    def add(self, skipped: Iterable[Skipped]) -> None:
+        """Note those that are not noted yet; threads and processes may do so at once.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        with self._lock:
+            found = {(one.source, one.key): one for one in skipped}
+            if not found.keys() - self._known:
+                return
+            self._catch_up()
+            for place in found.keys() - self._known:
+                self._append(json.dumps(asdict(found[place]), ensure_ascii=False) + "\n")
+                self._known.add(place)
+
+    def counts(self) -> dict[str, int]:
+        """How many different samples of each source are in the file, whoever wrote them."""
+        with self._lock:
+            self._catch_up()
+            return dict(sorted(Counter(source for source, _ in self._known).items()))
+
+    def _append(self, line: str) -> None:
+        """One write to the end of the file, so that lines of several processes do not mix."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(file, line.encode())
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise UserError(disk_sentence(self.path, error)) from None
+
+    def _catch_up(self) -> None:
+        """Read what has been written since the last look; a last line without its end waits for the next."""
+        if not self.path.is_file():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._read_to)
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self._read_to += len(whole)
+        for line in whole.splitlines():
+            try:
+                record = json.loads(line)
+                self._known.add((record["source"], record["key"]))
+            except (ValueError, LookupError, TypeError):  # a line that a crash cut short
+                continue

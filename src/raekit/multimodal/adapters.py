@@ -1,0 +1,94 @@
+"""Low-rank adapters that are part of a unified model: what its frozen language model learned beside what it knew.
+
+    y = W x + alpha / rank * B A x
+
+In: a frozen language model. Out: the same, each chosen linear map followed by a pair of thin matrices that are trained,
+saved and loaded with the model, so that its file holds megabytes and names the language model for the rest. (LoRA of
+Hu et al. 2021. Adapters that come and go beside any finished generator are another matter: ``lora.py``.)
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from raekit import config
+from raekit.errors import UserError
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""All linear maps of a block, as Llama, Qwen2 and their kin name them."""
+
+
+class AdaptersConfig(config.Config):
+    """Which linear maps of the language model are adapted, and how much an adapter can say."""
+
+    rank: int = Field(16, ge=1)
+    """Inner width of an adapter."""
+    alpha: float = Field(16.0, gt=0)
+    """An adapter's output is multiplied by ``alpha / rank``."""
+    targets: tuple[str, ...] = Field(TARGETS, min_length=1)
+    """Last names of the linear maps in the blocks."""
+    num_blocks: int | None = Field(None, ge=1)
+    """Only the last so many blocks; None = all."""
+
+
+class Adapter(nn.Module):
+    """``B A x``, scaled; says nothing at first, as ``B`` is zero.
+
+    Args:
+        in_width: of ``x``.
+        out_width: of the result.
+        settings: rank and scale.
+    """
+
+    def __init__(self, in_width: int, out_width: int, settings: AdaptersConfig) -> None:
+        super().__init__()
+        self.scale = settings.alpha / settings.rank
+        self.down = nn.Linear(in_width, settings.rank, bias=False)
+        self.up = nn.Linear(settings.rank, out_width, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[..., in_width]`` to ``[..., out_width]``, in the type of ``x`` (which may be a frozen model's bf16)."""
+        inner = F.linear(x, self.down.weight.to(x.dtype))
+        return self.scale * F.linear(inner, self.up.weight.to(x.dtype))
+
+
+class Adapters(nn.ModuleDict):
+    """One adapter for each chosen linear map of a language model, by its name with underscores.
+
+    Args:
+        settings: which and how large.
+        model: frozen; from now on its linear maps say what the adapters say, too.
+
+    Raises:
+        UserError: it has none of the linear maps, or fewer blocks.
+    """
+
+    def __init__(self, settings: AdaptersConfig, model: Any) -> None:
+        super().__init__()
+        depth = len(model.layers)
+        first = 0 if settings.num_blocks is None else depth - settings.num_blocks
+        if first < 0:
+            raise UserError(f"condition.lora.num_blocks: {settings.num_blocks}, the language model has {depth}")
+        for number in range(first, depth):
+            for name, module in model.layers[number].named_modules():
+                if isinstance(module, nn.Linear) and name.rpartition(".")[2] in settings.targets:
+                    adapter = Adapter(module.in_features, module.out_features, settings)
+                    self[f"layers_{number}_{name.replace('.', '_')}"] = adapter
+                    module.register_forward_hook(partial(_also, adapter))
+        if not len(self):
+            raise UserError(
+                f"condition.lora.targets: no linear map of the language model is called {', '.join(settings.targets)}"
+            )
+
+
+def _also(adapter: Adapter, linear: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    """The hook behind a linear map."""
+    del linear
+    said: Tensor = adapter(inputs[0])
+    return output + said.to(output.dtype)

@@ -1,0 +1,208 @@
+"""Unified training: one model learns to draw, to see and to say, from conversations (Scale-RAE, sections 3 to 5).
+
+In: conversations (requests to draw, questions about pictures), a latent-space artefact, perhaps a finished generator to
+start from. Out: a generator directory, which ``raekit generate`` loads and ``UnifiedModel.of`` can ask.
+
+    loss = cross entropy of all words of a step / their number + 2 x diffusion loss of all its pictures / their number
+
+Both terms are averaged over the whole step, whatever micro-batches, processes and packed rows it is cut into: a
+micro-batch of long answers weighs what its words weigh. The encoder is frozen. The language model is trained
+(``condition.is_llm_trained``), adapted (``condition.lora``) or frozen; projector, queries, connector and backbone learn
+unless ``frozen`` says otherwise. What belongs to the language model goes at its own pace (``language_model_optim``).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from raekit import distributed, generator_files
+from raekit.checkpoint import load_strict
+from raekit.data.conversations.base import IMAGE, Turn
+from raekit.data.conversations.dataset import ConversationData, ConversationDataConfig, Talk
+from raekit.data.conversations.loader import ConversationLoader
+from raekit.multimodal.batch import Conversations, Counts, Seen, Spoken, collate
+from raekit.multimodal.chat import IGNORE
+from raekit.multimodal.conditioner import UnifiedConditioner
+from raekit.multimodal.unified import DIFFUSION_WEIGHT, UnifiedModel
+from raekit.training import unified_plan
+from raekit.training.draws import Draws
+from raekit.training.stage import Micro, Terms, add_terms
+from raekit.training.stage2 import EVALUATION_SEED, Stage2
+from raekit.training.work import Part
+
+ALSO_FROZEN = ("conditioner.head.", "conditioner.adapters.", "conditioner.marks")
+"""What is frozen with the language model."""
+LEARNED_ALONE = ("projector.", "adapters.", "marks", "head.", "language_model.", "fingerprint")
+"""What a generator that only reads prompts lacks, or has in another form, and the conditioner begins by itself."""
+EVALUATION_BATCH = 32
+
+
+class Unified(Stage2):
+    """A language model and a backbone learn together to draw, to see and to say."""
+
+    class Config(Stage2.Config):
+        """Settings of the unified stage: those of stage 2, on conversations."""
+
+        stage: Literal["unified"] = "unified"  # type: ignore[assignment]
+        data: ConversationDataConfig  # type: ignore[assignment]
+        """Conversations to train on."""
+        held_out: ConversationDataConfig  # type: ignore[assignment]
+        """Conversations that are never trained on; with each kind of question a domain, answers are judged by kind."""
+        condition: UnifiedConditioner.Config
+        """The language model with projector and queries."""
+        frozen: tuple[Literal["backbone", "conditioner", "language_model", "queries", "projector"], ...] = ()  # type: ignore[assignment]
+        """Parts that keep their weights although the condition trains them."""
+        diffusion_weight: float = Field(DIFFUSION_WEIGHT, ge=0)
+        """Weight of the diffusion loss beside the cross entropy (Scale-RAE: 2)."""
+        lora: None = None
+        """Adapters here are part of the model: ``condition.lora``."""
+        cache: None = None
+        """Pictures are encoded at every step: the language model learns, so little else could be kept."""
+
+    config: Config
+
+    def _open_data(self, config: Stage2.Config) -> None:
+        assert isinstance(config, Unified.Config)
+        self.model = UnifiedModel.of(self.generator)
+        self.model.diffusion_weight = config.diffusion_weight
+        self.cached, self._lock = None, threading.Lock()
+        self.talks = ConversationData(config.data, self._lay_out, config.seed)
+        self.held_out_talks = ConversationData(config.held_out, self._lay_out)
+
+    def batches(self, position: int, size: int) -> Iterator[Conversations]:  # type: ignore[override]
+        """Micro-batches of conversations, packed if the recipe says so."""
+        rank, world = distributed.rank(), distributed.world()
+        for talks in ConversationLoader(self.talks, size, rank, world, start_position=position):
+            yield self._collated(talks, self.config.data.row_tokens)
+
+    def counts(self, position: int) -> dict[str, int]:
+        return self.talks.mixture.counts(position)
+
+    def prepare(self, batch: Conversations) -> Seen:
+        """A micro-batch through the frozen networks."""
+        with self.autocast():
+            return self.model.see(batch, Draws(self.config.seed, batch.positions, self.device))
+
+    def loss(self, prepared: Seen, draws: Draws) -> dict[str, Tensor]:  # type: ignore[override]
+        """Terms of a micro-batch by itself."""
+        return self.model.loss(prepared, draws)
+
+    def descend(self, micros: Sequence[Micro], step: int) -> Terms:
+        """Gradients of the loss of the whole step; the terms that are logged are those of the whole step too."""
+        del step
+        counts, total = self._counts(micros), Terms()
+        for micro in self.placement.accumulate(micros):
+            with self.autocast():
+                states = self.model.states(micro.prepared)
+                terms = self.model.terms(micro.prepared, states, micro.draws, counts)
+                is_idle = self.placement.is_sharded and micro.prepared.latents is None
+                loss = terms["loss"] + self.model.idle(states) if is_idle else terms["loss"]
+            loss.backward()  # type: ignore[no-untyped-call]
+            add_terms(total, terms, 1.0)
+        if "flow" not in total and self.generator.backbone.early is not None:
+            total |= {name: torch.zeros_like(total["loss"]) for name in ("flow", "self")}
+        distributed.average(total[name] for name in sorted(total))
+        return total
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Both losses on held-out conversations, and by domain the share of last answers that are exactly right.
+
+        Exactly right is what greedy writing would give word for word: every word of the answer, its end included, is
+        the likeliest after those before it.
+        """
+        total, right = Terms(), dict[str, list[bool]]()
+        micros = list(self._held_out_micros())
+        counts = _sum_of([micro.batch.counts for micro, _ in micros])
+        for micro, talks in micros:
+            seen = self.model.see(micro.batch, micro.draws)
+            states = self.model.states(seen)
+            add_terms(total, self.model.terms(seen, states, micro.draws, counts, is_training=False), 1.0)
+            is_right = self._is_likeliest(states, micro.batch.labels.to(states.device)).cpu()
+            for row, talk in enumerate(talks):
+                if length := self._answer_length(talk.turns[-1]):
+                    end = len(talk.layout) - 1  # the newline after the turn
+                    answer = is_right[row, end - length : end]
+                    right.setdefault(talk.domain, []).append(bool(answer.all()))
+        exact = {f"exact/{domain}": sum(found) / len(found) for domain, found in sorted(right.items())}
+        return {**{name: float(value) for name, value in total.items()}, **exact}
+
+    @classmethod
+    def describe(cls, config: Any) -> list[tuple[str, str]]:
+        return unified_plan.describe(config)
+
+    @classmethod
+    def parts(cls, config: Any) -> tuple[Part, ...]:
+        return unified_plan.parts(config)
+
+    def _take_over(self, files: generator_files.GeneratorFiles) -> None:
+        """Weights of a unified model; or of one that only reads prompts, as far as it has the same parts."""
+        is_same = files.settings["condition"]["name"] == self.config.condition.name
+        modules, name = self.generator.modules, f"model {str(files.directory)!r}"
+        for group, module in modules.items():
+            theirs = {k.removeprefix(f"{group}."): v for k, v in files.tensors.items() if k.startswith(f"{group}.")}
+            optional: set[str] = set()
+            if group == "conditioner":
+                own = module.state_dict()
+                if not is_same:
+                    theirs = {k: v for k, v in theirs.items() if not k.startswith(LEARNED_ALONE)}
+                optional = {k for k in own if k.startswith(LEARNED_ALONE) and k not in theirs}
+            load_strict(module, theirs, f"{name}, {group}", frozenset(optional))
+
+    def _freeze(self) -> None:
+        super()._freeze()
+        if "language_model" in self.config.frozen:
+            for name, parameter in self.generator.conditioner.named_parameters():
+                if f"conditioner.{name}".startswith(ALSO_FROZEN):
+                    parameter.requires_grad_(False)
+
+    def _lay_out(self, turns: Sequence[Turn]) -> Any:
+        with self._lock:  # of reading threads and this one, tokenizers serve one at a time
+            return self.model.chat.conversation(turns)
+
+    def _collated(self, talks: Sequence[Talk], row_tokens: int | None) -> Conversations:
+        spoken = [
+            Spoken(talk.layout, None if talk.images is None else torch.from_numpy(talk.images), talk.position)
+            for talk in talks
+        ]
+        return collate(spoken, self.model.chat.padding, row_tokens=row_tokens)
+
+    def _counts(self, micros: Sequence[Micro]) -> Counts:
+        """What the step's losses are averaged over: words and pictures of all micro-batches, a process's share."""
+        counts = _sum_of([micro.batch.counts for micro in micros])
+        if distributed.world() == 1:
+            return counts
+        both = torch.tensor(list(counts), device=self.device)
+        distributed.average([both])
+        return Counts(both[0], both[1])
+
+    def _held_out_micros(self) -> Iterator[tuple[Micro, list[Talk]]]:
+        loader = ConversationLoader(self.held_out_talks, EVALUATION_BATCH, stop=self.config.num_held_out)
+        for talks in loader:
+            batch = self._collated(talks, None)
+            yield Micro(batch, None, Draws(EVALUATION_SEED, batch.positions, self.device)), talks
+
+    def _is_likeliest(self, states: Tensor, labels: Tensor) -> Tensor:
+        """``[R, L]`` bool: what stands at a position is what the state before it finds likeliest; learned words only."""
+        found = torch.zeros_like(labels, dtype=torch.bool)
+        is_learned = labels[:, 1:] != IGNORE
+        best = self.model.conditioner.logits(states[:, :-1][is_learned]).argmax(-1)
+        found[:, 1:][is_learned] = best == labels[:, 1:][is_learned]
+        return found
+
+    def _answer_length(self, turn: Turn) -> int:
+        """Tokens of an answer in words, with its end; 0 of any other turn."""
+        if turn.role != "assistant" or IMAGE in turn.text:
+            return 0
+        with self._lock:
+            return len(self.model.chat.words(f"assistant\n{turn.text}")) - len(self.model.chat.words("assistant\n")) + 1
+
+
+def _sum_of(counts: Sequence[Counts]) -> Counts:
+    return Counts(sum(float(c.words) for c in counts), sum(float(c.pictures) for c in counts))

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from raekit.data import remote
+from raekit.data.remote import RemoteFiles, expand_addresses, read_if_there
+from raekit.errors import UserError
+
+fsspec = pytest.importorskip("fsspec")
+
+
+@pytest.fixture
+def bucket():
+    """Five files of 1000 bytes in fsspec's file system in memory."""
+    files = fsspec.filesystem("memory")
+    for number in range(5):
+        files.pipe(f"/bucket/web-{number:03d}.tar", bytes([number]) * 1000)
+    yield files
+    files.rm("/bucket", recursive=True)
+
+
+def test_braces_and_wildcards_of_every_kind(bucket, tmp_path: Path) -> None:
+    (tmp_path / "a.tar").touch()
+    found = expand_addresses(["memory://bucket/web-{001..002}.tar", "memory://bucket/*3.tar", f"{tmp_path}/*.tar"])
+    assert found == [
+        "memory://bucket/web-001.tar",
+        "memory://bucket/web-002.tar",
+        "memory:///bucket/web-003.tar",
+        str(tmp_path / "a.tar"),
+    ]
+    with pytest.raises(UserError, match="nothing matches; web servers seldom list files"):
+        expand_addresses(["memory://bucket/none-*.tar"])
+
+
+def test_a_copy_is_fetched_once(bucket, tmp_path: Path) -> None:
+    files = RemoteFiles(tmp_path, 1)
+    path = files.fetch("memory://bucket/web-001.tar")
+    assert path.read_bytes() == b"\1" * 1000
+    bucket.pipe("/bucket/web-001.tar", b"changed")
+    assert files.fetch("memory://bucket/web-001.tar") == path and path.stat().st_size == 1000
+    files.forget("memory://bucket/web-001.tar")
+    assert files.fetch("memory://bucket/web-001.tar").read_bytes() == b"changed"
+    assert files.fetch(str(path)) == path
+
+
+def test_the_folder_keeps_to_its_size_and_drops_the_oldest(bucket, tmp_path: Path) -> None:
+    files = RemoteFiles(tmp_path, 2.5e-6)
+    paths = [files.fetch(f"memory://bucket/web-{number:03d}.tar") for number in (0, 1)]
+    files.fetch("memory://bucket/web-000.tar")
+    paths.append(files.fetch("memory://bucket/web-002.tar"))
+    assert [path.is_file() for path in paths] == [True, False, True]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_missing_file_and_a_dead_server_are_one_sentence(bucket, tmp_path: Path, monkeypatch) -> None:
+    files = RemoteFiles(tmp_path, 1)
+    with pytest.raises(UserError, match=r"web-009\.tar: no such file on the server"):
+        files.fetch("memory://bucket/web-009.tar")
+    monkeypatch.setattr(remote, "PAUSE_SECONDS", 0.0)
+    attempts: list[str] = []
+
+    def refuse(self, place, local):
+        attempts.append(place)
+        raise ConnectionRefusedError("connection refused")
+
+    monkeypatch.setattr(type(bucket), "get_file", refuse)
+    with pytest.raises(UserError, match="cannot be fetched .connection refused"):
+        files.fetch("memory://bucket/web-001.tar")
+    assert len(attempts) == remote.ATTEMPTS and not list(tmp_path.glob("*.part"))
+
+
+def test_small_files_may_be_absent(bucket, tmp_path: Path) -> None:
+    assert read_if_there("memory://bucket/web-001.tar") == b"\1" * 1000
+    assert read_if_there("memory://bucket/sizes.json") is None
+    assert read_if_there(str(tmp_path / "sizes.json")) is None
+
+
+def test_without_the_package_the_error_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    with pytest.raises(UserError, match=r"pip install 'raekit\[remote\]'"):
+        read_if_there("https://host/sizes.json")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="http, https and s3 work with"):
+        read_if_there("gopher://host/sizes.json")

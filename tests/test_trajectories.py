@@ -1,0 +1,93 @@
+"""Stopping on the way changes nothing; what is seen there is where the picture is heading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from raekit.errors import UserError
+from raekit.samplers.ode import VelocityFn
+from raekit.samplers.settings import Sampling
+from raekit.trajectories import STEP_BY_STEP, Route, Trajectories
+from raekit.variations import Start
+
+SHAPE = (2, 3, 3)
+JOBS = [(0, 5), (1, 6), (0, 7), (1, 8), (2, 9)]
+
+
+def velocity_of(rows: Sequence[int]) -> VelocityFn:
+    """Another field for each prompt."""
+    targets = torch.tensor([float(row) for row in rows])[:, None, None, None]
+    return lambda z, t: (z - targets) * (1 + t[:, None, None, None].sin())
+
+
+def under_way(batch_size: int = 2, start: Start | None = None, **settings: object) -> Trajectories:
+    sampling = Sampling.model_validate({"steps": 6, **settings})
+    return Trajectories(Route(velocity_of, sampling, 2.0, SHAPE, torch.device("cpu"), start), JOBS, batch_size)
+
+
+@pytest.mark.parametrize("sampler", STEP_BY_STEP)
+def test_a_pause_changes_nothing(sampler: str) -> None:
+    straight = under_way(sampler=sampler).finish()
+    stopped = under_way(sampler=sampler)
+    assert stopped.pause(2).shape == (5, *SHAPE) and stopped.step == 2
+    stopped.pause(4)
+    # An adaptive sampler chooses its steps anew after a pause; its tolerance is all that it promises.
+    tolerance = 1e-3 if sampler == "dopri5" else 1e-6
+    torch.testing.assert_close(stopped.finish(), straight, rtol=tolerance, atol=tolerance)
+    assert stopped.step == stopped.num_steps == 6 and stopped.x is None
+
+
+def test_a_variation_may_be_stopped_too() -> None:
+    start = Start(torch.ones(3, *SHAPE), 0.5)
+    stopped = under_way(start=start)
+    stopped.pause(3)
+    torch.testing.assert_close(stopped.finish(), under_way(start=start).finish())
+
+
+def test_what_is_seen_is_one_step_from_where_it_stopped() -> None:
+    stopped = under_way()
+    x = stopped.pause(3)
+    seen = []
+    rest = under_way()
+    rest.pause(2)
+    rest.finish(seen.append)
+    expected = torch.cat([report["x"] for report in seen if report["step"] == 2])
+    torch.testing.assert_close(x, expected)
+
+
+def test_those_that_are_kept_go_on_as_if_alone() -> None:
+    whole = under_way().finish()
+    thinned = under_way(sampler="sde")
+    everyone = under_way(sampler="sde").finish()
+    thinned.pause(2)
+    thinned.keep([3, 0])
+    assert thinned.jobs == [(1, 8), (0, 5)]
+    torch.testing.assert_close(thinned.finish(), everyone[[3, 0]])
+    assert not torch.allclose(whole, everyone)
+
+
+def test_the_callback_counts_on_after_a_pause() -> None:
+    seen: list[tuple[int, int, int, int]] = []
+    stopped = under_way(batch_size=4)
+
+    def tell(report: dict) -> None:
+        seen.append((report["first"], report["step"], report["num_steps"], report["num_images"]))
+
+    stopped.pause(1, tell)
+    stopped.keep([0, 1])
+    stopped.finish(tell)
+    assert seen == [(0, 0, 6, 5), (4, 0, 6, 5), *((0, step, 6, 2) for step in range(1, 6))]
+
+
+@pytest.mark.parametrize("step", [0, 6, 9])
+def test_a_pause_lies_on_the_way(step: int) -> None:
+    with pytest.raises(ValueError, match=f"step: {step} is not between 0 and 6"):
+        under_way().pause(step)
+
+
+def test_published_samplers_cannot_be_stopped() -> None:
+    with pytest.raises(UserError, match="'scale_rae_published' cannot be stopped.*euler, heun, dopri5, sde"):
+        under_way(sampler="scale_rae_published", time_grid="scale_rae_published").pause(2)

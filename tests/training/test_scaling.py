@@ -1,0 +1,46 @@
+"""The page of plans on paper: current, and the plans on it the fastest that fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raekit.training.machines import Machine
+from raekit.training.scaling import MODELS, TABLE, fastest, plans, renewed
+from raekit.training.stage import TrainConfig
+from raekit.training.work import Part, Work
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+GIGA = 10**9
+CUT = Work(4 * GIGA, 10**12, 3 * 10**12, 8 * GIGA, GIGA, block=GIGA // 10, ends=GIGA // 100)
+PARTS = (Part("backbone", CUT, "adamw"),)
+TRAIN = TrainConfig(steps=10, batch_size=128, precision="bf16")
+
+
+def test_the_page_has_a_table_of_every_size() -> None:
+    assert [found["size"] for found in TABLE.finditer(PAGE)] == list(MODELS)
+
+
+def test_the_largest_table_is_current() -> None:
+    assert renewed(PAGE, ROOT / "recipes/stage2", ["9.8B"]) == PAGE, "run python scripts/write_scaling.py"
+
+
+@pytest.mark.slow
+def test_the_page_is_current() -> None:
+    assert renewed(PAGE, ROOT / "recipes/stage2") == PAGE, "run python scripts/write_scaling.py"
+
+
+def test_the_fastest_plan_that_fits() -> None:
+    machine = Machine("h100", 8)
+    found, every = fastest(PARTS, TRAIN, machine), list(plans(PARTS, TRAIN, machine))
+    assert found is not None and found.bytes_held <= machine.bytes_to_fill
+    # Shares of 16 pictures: 1, 2, 4, 8, 16 at once; three ways to keep activations; three layouts.
+    assert len(every) == 5 * 3 * 3
+    assert all(p.step_seconds >= found.step_seconds for p in every if p.bytes_held <= machine.bytes_to_fill)
+    assert found.layout.strategy != "ddp", "4 billion weights do not fit whole"
+
+
+def test_what_fits_nowhere() -> None:
+    assert fastest((Part("huge", Work(10**12, ends=10**12), "adamw"),), TRAIN, Machine("h100", 8)) is None

@@ -1,0 +1,235 @@
+"""The unified stage: its loss is the model's, however a step is cut; what learns, what is exported, what it starts from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tiny_recipes
+from raekit.errors import UserError
+from raekit.generate import load_generator
+from raekit.multimodal.chat import QUERY
+from raekit.multimodal.unified import UnifiedModel
+from raekit.training.draws import Draws
+from raekit.training.loop import Trainer
+from raekit.training.stage import Micro, Terms
+from raekit.training.stage2 import Stage2
+from raekit.training.unified import Unified
+
+CPU = torch.device("cpu")
+ADAPTED = {"lora": {"rank": 2}}
+
+
+def build(folder: Path, condition: dict[str, Any] | None = None, **changes: Any) -> Unified:
+    folder.mkdir(exist_ok=True)
+    stage = Unified(recipe(folder, condition, **changes), CPU)
+    return noisy(stage)
+
+
+def recipe(folder: Path, condition: dict[str, Any] | None = None, **changes: Any) -> Any:
+    values = tiny_recipes.unified(folder, **(condition or {}))
+    data = {**values["data"], **changes.pop("data", {})}
+    return tiny_recipes.resolve({**values, "data": data, **changes})
+
+
+def noisy(stage: Unified) -> Unified:
+    """The stage with a backbone and adapters that react; fresh ones say zero."""
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in stage.parameters().items():
+            if name.startswith("backbone.") or "adapters" in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return stage
+
+
+def gradients(stage: Unified, sizes: list[int], position: int = 0) -> tuple[Terms, dict[str, torch.Tensor]]:
+    """Terms and gradients of a step from a position on, cut into micro-batches of the sizes."""
+    micros = []
+    for size in sizes:
+        batch = next(stage.batches(position, size))
+        micros.append(Micro(batch, stage.prepare(batch), Draws(stage.config.seed, batch.positions, CPU)))
+        position += size
+    for parameter in stage.parameters().values():
+        parameter.grad = None
+    terms = stage.descend(micros, 0)
+    return terms, {name: p.grad.clone() for name, p in stage.parameters().items() if p.grad is not None}
+
+
+def test_a_step_is_the_same_however_it_is_cut_and_packed(tmp_path: Path) -> None:
+    stage = build(tmp_path, {"dropout": 0.5, **ADAPTED})
+    whole, expected = gradients(stage, [8])
+    assert whole["diffusion"] > 0 and {"ce", "diffusion", "loss"} <= whole.keys()
+    torch.testing.assert_close(whole["loss"], whole["ce"] + 2 * whole["diffusion"])
+    # The mixture alternates: micro-batches of one hold only words, or only a picture to be drawn.
+    for row_tokens, sizes in ((None, [4, 4]), (400, [8]), (400, [2] * 4), (90, [1] * 8)):
+        object.__setattr__(stage.config, "data", stage.config.data.model_copy(update={"row_tokens": row_tokens}))
+        terms, found = gradients(stage, sizes)
+        for name, value in whole.items():
+            torch.testing.assert_close(terms[name], value, rtol=2e-5, atol=1e-6)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-3, atol=2e-6, msg=name)
+
+
+def test_packing_saves_rows(tmp_path: Path) -> None:
+    stage = build(tmp_path, data={"row_tokens": 400})
+    batch = next(stage.batches(0, 8))
+    assert len(batch.ids) < len(batch.positions) == 8
+    assert sorted(batch.positions.tolist()) == list(range(8))
+    assert batch.segments is not None and (batch.ids == QUERY).sum() == 16 * len(batch.rows)
+
+
+@pytest.mark.parametrize(
+    ("condition", "changes", "learns", "rests"),
+    [
+        (ADAPTED, {}, {"adapters", "marks", "projector", "queries", "connector", "null_token"}, {"language_model"}),
+        ({}, {}, {"projector", "queries", "connector", "null_token"}, {"language_model", "adapters", "marks"}),
+        (
+            {"is_llm_trained": True},
+            {},
+            {"language_model", "head", "projector", "queries", "connector", "null_token"},
+            {"adapters"},
+        ),
+        (
+            {"is_llm_trained": True},
+            {"frozen": ["language_model", "projector"]},
+            {"queries", "connector", "null_token"},
+            {"language_model", "head", "projector"},
+        ),
+    ],
+    ids=["adapted", "frozen", "trained", "backbone alone"],
+)
+def test_what_learns(tmp_path: Path, condition: Any, changes: Any, learns: set[str], rests: set[str]) -> None:
+    stage = build(tmp_path, condition, **changes)
+    own = {name.split(".")[1] for name in stage.parameters() if name.startswith("conditioner.")}
+    assert own == learns and not own & rests
+    _, found = gradients(stage, [8])
+    without = {name for name in stage.parameters() if name not in found}
+    assert without <= {"conditioner.null_token"}, without
+
+
+def test_the_language_model_has_its_own_pace(tmp_path: Path) -> None:
+    stage = build(tmp_path, ADAPTED, language_model_optim={"lr": 1e-4})
+    (player,) = stage.players()
+    own = {name.split(".")[1] for name in player.groups["language_model"].parameters}
+    assert own == {"adapters", "marks", "projector", "queries"}
+    rest = {name.split(".")[1] for name in player.groups["model"].parameters if name.startswith("conditioner.")}
+    assert rest == {"connector", "null_token"}
+
+
+def test_a_run_resumes_exactly_and_its_generator_can_be_asked(tmp_path: Path) -> None:
+    runs = {
+        name: recipe(tmp_path, ADAPTED, run=str(tmp_path / name), data={"row_tokens": 200}) for name in ("whole", "cut")
+    }
+    artefacts = {name: Trainer(settings).train() for name, settings in runs.items()}
+    shutil.rmtree(tmp_path / "cut" / "checkpoints" / "step_00000004")
+    shutil.rmtree(tmp_path / "cut" / "generator")
+    resumed = Trainer(runs["cut"], is_resumed=True)
+    assert resumed.step == 2
+    resumed.train()
+    files = [Path(str(artefacts[name])) / "model.safetensors" for name in ("whole", "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    logged = [row for row in resumed.run.history() if "ce" in row]
+    assert {"loss", "ce", "diffusion"} <= logged[-1].keys()
+    stored = set(json.loads((tmp_path / "whole/generator/config.json").read_text())["generator"]["condition"])
+    assert {"lora", "vision_shape", "system"} <= stored
+    generator = load_generator(artefacts["whole"], device="cpu", precision="fp32")
+    assert not any("language_model" in name for name in generator.conditioner.state_dict())
+    assert generator.conditioner.adapters is not None
+    assert any(value.abs().max() > 0 for name, value in generator.conditioner.adapters.named_parameters() if "up" in name)
+    assert len(generator("a red circle")) == 1
+    assert len(UnifiedModel.of(generator).answer("what is this?", torch.rand(1, 3, 32, 32), max_tokens=2)) == 1
+
+
+def test_the_exported_generator_is_what_was_trained(tmp_path: Path) -> None:
+    stage = build(tmp_path, ADAPTED)
+    path = stage.export(tmp_path / "out")
+    generator = load_generator(path, device="cpu", precision="fp32")
+    stage.generator.backbone.eval()
+    expected = stage.generator("a red circle", output="latent")
+    torch.testing.assert_close(generator("a red circle", output="latent"), expected)
+    plain = build(tmp_path, {})
+    plain.generator.backbone.eval()
+    assert not torch.allclose(plain.generator("a red circle", output="latent"), expected, atol=1e-3)
+
+
+def test_it_starts_from_a_generator_that_only_reads(tmp_path: Path) -> None:
+    reader = Stage2(tiny_recipes.resolve(tiny_recipes.stage2(tmp_path)), CPU)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in reader.parameters().values():
+            parameter.add_(torch.randn_like(parameter))
+    path = str(reader.export(tmp_path / "first"))
+    stage = Unified(recipe(tmp_path, ADAPTED, init_generator=path), CPU)
+    before, after = reader.state(), stage.state()
+    same = {name for name in before if name in after and torch.equal(before[name], after[name])}
+    assert {"conditioner.queries", "conditioner.connector.weight", "conditioner.null_token"} <= same
+    assert {name for name in before if name.startswith("backbone.")} <= same
+    assert "conditioner.projector.0.weight" in stage.parameters()
+    # And from a unified one, all of it.
+    second = str(stage.export(tmp_path / "second"))
+    again = Unified(recipe(tmp_path, ADAPTED, init_generator=second), CPU)
+    assert all(torch.equal(value, again.state()[name]) for name, value in stage.state().items())
+
+
+def test_evaluation_judges_answers_word_for_word(tmp_path: Path) -> None:
+    stage = build(tmp_path, num_held_out=6)
+    found = stage.evaluate()
+    assert found["loss"] == pytest.approx(found["ce"] + 2 * found["diffusion"], rel=1e-4)
+    assert found["exact/questions"] == 0 and "exact/requests" not in found
+    # What the language model finds likeliest is right by definition.
+    talk = next(talk for talk in map(stage.held_out_talks.__getitem__, range(6)) if talk.domain == "questions")
+    length = stage._answer_length(talk.turns[-1])
+    end = len(talk.layout) - 1
+    answer = stage.model.chat.text(talk.layout.ids[end - length : end])
+    assert answer == talk.turns[-1].text
+    assert talk.layout.ids[end - 1] == stage.model.chat.turn_end
+
+
+def test_it_learns_by_heart_to_tell_what_it_is_shown(tmp_path: Path) -> None:
+    values = tiny_recipes.unified(tmp_path, is_llm_trained=True)
+    questions = {**values["data"]["mixture"][1], "kinds": ["naming"], "per_image": 1, "is_varied": False}
+    source = {**questions["source"], "where": {"label_text": ["dog", "cat", "cow"]}}
+    data = {**values["data"], "mixture": [{**questions, "source": source}]}
+    stage = Unified(tiny_recipes.resolve({**values, "data": data, "held_out": data, "num_held_out": 3}), CPU)
+    optimiser = torch.optim.Adam(stage.parameters().values(), lr=3e-3)
+    before = stage.evaluate()
+    for position in range(0, 120 * 6, 6):
+        gradients(stage, [6], position)
+        optimiser.step()
+    after = stage.evaluate()
+    assert after["ce"] < 0.1 * before["ce"]
+    assert (before["exact/questions"], after["exact/questions"]) == (0, 1)
+
+
+def test_what_explain_says(tmp_path: Path) -> None:
+    rows = dict(Unified.describe(recipe(tmp_path, ADAPTED, data={"row_tokens": 200})))
+    assert rows["mixture"] == "requests 0.5, questions 0.5"
+    assert rows["conversations"] == "up to 400 tokens, packed into rows of 200; up to 1 pictures"
+    stage = build(tmp_path, ADAPTED)
+    count = sum(p.numel() for name, p in stage.parameters().items() if ".adapters." in name)
+    assert rows["language model learns"] == f"{count:,} numbers of adapters of rank 2 beside it"
+    parts = {part.name: part for part in Unified.parts(recipe(tmp_path, ADAPTED))}
+    assert parts["adapters"].work.parameters == count and parts["adapters"].optim == "adamw"
+
+
+def test_samples_of_each_domain_are_counted(tmp_path: Path) -> None:
+    stage = build(tmp_path)
+    talks = [stage.talks[position] for position in range(10)]
+    assert Counter(talk.domain for talk in talks) == stage.counts(10) == {"requests": 5, "questions": 5}
+    first = [batch.positions.tolist() for batch in islice(stage.batches(0, 4), 2)]
+    assert first == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_a_condition_that_only_reads_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="condition.name"):
+        recipe(tmp_path, {"name": "query"})
+    with pytest.raises(UserError, match="the language model itself is trained"):
+        recipe(tmp_path, {**ADAPTED, "is_llm_trained": True})
