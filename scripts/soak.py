@@ -1,7 +1,7 @@
 """Kill a training run at random, again and again, and compare what comes out with a run that was never touched.
 
     python scripts/soak.py                      # 200 kills
-    python scripts/soak.py --kills 20 --seed 3
+    python scripts/soak.py --kills 20 --seconds 600
 
 In: a small stage-2 run in the bundled nano latent space: labelled drawings, a DiT of 0.2M weights. It is trained twice.
 The first run is left alone. The second is killed by SIGKILL at random moments, while it starts, in the middle of steps
@@ -30,7 +30,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PRELOADED = ["raekit.training.stage2", "raekit.training.loop", "raekit.data.folder", "raekit.backbones.dit"]
+PRELOADED = [
+    "raekit.training.stage2",
+    "raekit.training.loop",
+    "raekit.data.folder",
+    "raekit.backbones.dit",
+    "raekit.encoders.nano",
+]
 COLOURS = ("red", "green", "blue", "orange")
 SAVE_EVERY = 2
 """Steps between checkpoints: a good part of the time is spent writing them."""
@@ -62,7 +68,8 @@ def main() -> None:
         recipe = make_recipe(folder, steps=2 * arguments.kills + 10)
         multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
         live(recipe, folder / "whole", is_resumed=False, background=False).join()
-        tally = kill_and_resume(recipe, folder / "broken", arguments.kills, draw)
+        end = time.time() + arguments.seconds if arguments.seconds else math.inf
+        tally = kill_and_resume(recipe, folder / "broken", (arguments.kills, end), draw)
         differences = compare(folder / "whole", folder / "broken")
     print(
         f"{tally.total} kills ({tally.starting} while starting, {tally.writing} left a half-written checkpoint), "
@@ -107,10 +114,11 @@ def make_recipe(folder: Path, steps: int) -> dict[str, Any]:
     }
 
 
-def kill_and_resume(recipe: dict[str, Any], run: Path, kills: int, draw: random.Random) -> Tally:
-    """Train below ``run`` with ``kills`` interruptions."""
+def kill_and_resume(recipe: dict[str, Any], run: Path, limits: tuple[int, float], draw: random.Random) -> Tally:
+    """Train below ``run`` with so many interruptions, and none after so many seconds of the clock."""
+    kills, end = limits
     tally, longest = Tally(), 1.0
-    while tally.total < kills:
+    while tally.total < kills and time.time() < end:
         here, there = multiprocessing.Pipe(duplex=False)
         begin = time.time()
         is_resumed = any((run / "checkpoints").glob("step_*"))
@@ -210,6 +218,7 @@ def losses(run: Path) -> list[tuple[int, float]]:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=0, help="stop killing after this long; 0 = never")
     parser.add_argument("--seed", type=int, default=0, help="of the moments at which it is killed")
     return parser.parse_args()
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import tiny_generator
+from raekit.bench.verify import stand_in
 from raekit.best_of import Choosing, asked_of
 from raekit.errors import UserError
 from raekit.generate import ClassToImage, ImageGenerator, TextToImage
@@ -58,6 +59,16 @@ def test_only_those_that_are_kept_are_rendered(generator: TextToImage, monkeypat
     monkeypatch.setattr(Judge, "of", lambda choice, generator: lambda z, prompts: {"score": z.mean((1, 2, 3)).double()})
     assert len(generator("sun", best_of=6, keep=2, verifier="a judge of latents")) == 2
     assert rendered == [2]
+
+
+def test_a_unified_model_judges_its_own_latents(generator: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    unified = stand_in(generator)
+    latents = unified.sample("sun", num=4, seed=2)
+    scores = Judge.of("answer_logits", unified)(latents, ["sun"] * 4)["score"]
+    monkeypatch.setattr(ImageGenerator, "decode", lambda *_: pytest.fail("rendered"))
+    best = unified("sun", best_of=4, verifier="answer_logits", seed=2, output="latent")
+    torch.testing.assert_close(best[0], latents[scores.argmax()], rtol=1e-4, atol=1e-4)
+    assert scores.unique().shape == (4,)
 
 
 def test_the_worse_half_is_dropped_by_where_it_is_heading(generator: TextToImage) -> None:

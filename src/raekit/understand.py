@@ -29,7 +29,7 @@ from raekit.data.picture import Picture, read_square
 from raekit.data.sample import BadSample
 from raekit.device import Precision
 from raekit.errors import UserError
-from raekit.generate import load_generator
+from raekit.generate import ClassToImage, TextToImage, load_generator
 from raekit.latent_file import Latent
 from raekit.multimodal.answering import Answering, AnsweringOptions
 from raekit.multimodal.chat import IMAGE, Turn
@@ -99,10 +99,20 @@ class Understander:
     Args:
         model: the unified model; :meth:`load` takes one from a directory.
         max_pictures: pictures and latents in one question, at most.
+        checksum: of the model's directory; empty of one that was never saved.
     """
 
-    def __init__(self, model: UnifiedModel, max_pictures: int = MAX_PICTURES) -> None:
-        self.model, self.max_pictures = model, max_pictures
+    def __init__(self, model: UnifiedModel, max_pictures: int = MAX_PICTURES, checksum: str = "") -> None:
+        self.model, self.max_pictures, self.checksum = model, max_pictures, checksum
+
+    @classmethod
+    def of(cls, generator: TextToImage | ClassToImage, max_pictures: int = MAX_PICTURES) -> Self:
+        """A generator that is loaded already, to be asked.
+
+        Raises:
+            UserError: it only reads prompts, or labels.
+        """
+        return cls(UnifiedModel.of(generator), max_pictures, generator.checksum)
 
     @classmethod
     def load(
@@ -118,8 +128,7 @@ class Understander:
         Raises:
             UserError: no generator there, or one that only reads prompts.
         """
-        generator = load_generator(model, device, precision, revision=revision)
-        return cls(UnifiedModel.of(generator), max_pictures)
+        return cls.of(load_generator(model, device, precision, revision=revision), max_pictures)
 
     def answer(
         self,
@@ -140,6 +149,7 @@ class Understander:
             UserError: another number of questions than pictures, or as :meth:`ask`.
         """
         is_single = isinstance(pictures, str | Path | Latent) or not hasattr(pictures, "__len__")
+        is_single |= getattr(pictures, "ndim", 4) == 3  # numbers, of one picture
         listed = [pictures] if is_single else list(pictures)
         texts = [questions] * len(listed) if isinstance(questions, str) else list(questions)
         if len(texts) != len(listed):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -85,3 +88,40 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch) -> None
     monkeypatch.undo()
     with pytest.raises(UserError, match="http, https and s3 work with"):
         read_if_there("gopher://host/sizes.json")
+
+
+class _Bucket(SimpleHTTPRequestHandler):
+    """As much of S3's protocol as fetching takes: objects by path, and an empty listing."""
+
+    def do_GET(self) -> None:
+        if "list-type=2" not in self.path:
+            return super().do_GET()
+        answer = b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def end_headers(self) -> None:
+        self.send_header("ETag", '"1"')
+        super().end_headers()
+
+    def log_message(self, format, *args) -> None:
+        pass
+
+
+def test_from_an_object_store(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("s3fs")
+    (tmp_path / "bucket").mkdir()
+    (tmp_path / "bucket" / "web-0.tar").write_bytes(b"x" * 5000)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Bucket, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "test")
+        files = RemoteFiles(tmp_path / "copies", 1)
+        assert files.fetch("s3://bucket/web-0.tar").read_bytes() == b"x" * 5000
+        assert read_if_there("s3://bucket/sizes.json") is None
+        with pytest.raises(UserError, match=r"s3://bucket/web-1\.tar: no such file on the server"):
+            files.fetch("s3://bucket/web-1.tar")
+        server.shutdown()

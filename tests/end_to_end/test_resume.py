@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,3 +157,12 @@ def signal_one(values: dict[str, Any], number: int) -> None:
 
 def test_a_signal_to_one_process_stops_both_after_the_same_step(tmp_path: Path) -> None:
     two_ranks.run(signal_one, tiny_recipes.stage1(tmp_path), int(signal.SIGUSR1))
+
+
+@pytest.mark.slow
+def test_the_soak_command_finds_the_same_bits() -> None:
+    script = Path(__file__).parents[2] / "scripts/soak.py"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, script, "--kills", "3"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3 kills (") and done.stdout.endswith("the same bits as the unbroken run\n")

@@ -20,7 +20,6 @@ from raekit.evaluate.understanding import Item, Items, drawn, evaluate_understan
 from raekit.evaluate.understanding_report import DRAWN, OTHER, TRUE
 from raekit.generate import ImageGenerator, TextToImage, build_generator
 from raekit.latent_file import Latent
-from raekit.multimodal.unified import UnifiedModel
 from raekit.understand import Question, Understander
 from tiny_language_model import saved
 
@@ -40,7 +39,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> TextToImage:
 
 @pytest.fixture(scope="module")
 def understander(generator: TextToImage) -> Understander:
-    return Understander(UnifiedModel.of(generator))
+    return Understander.of(generator)
 
 
 def item(number: int, kind: str = "naming", answer: str = "a", prompt: str = "") -> Item:

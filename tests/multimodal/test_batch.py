@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from raekit.errors import UserError
-from raekit.multimodal.batch import PICTURE_STRIDE, PictureDraws, Spoken, collate
+from raekit.multimodal.batch import PICTURE_STRIDE, PictureDraws, Spoken, collate, packed
 from raekit.multimodal.chat import CONTEXT, IGNORE, QUERY, Layout
 from raekit.training.draws import Draws
 
@@ -67,3 +67,33 @@ def test_draws_of_a_picture_are_its_conversations_own() -> None:
     of_last = PictureDraws(Draws(3, alone.positions), alone.rows, alone.places)
     assert torch.equal(of_last.uniform(0), draws.uniform(0)[2:])
     assert draws.uniform(0).unique().shape == (3,)
+
+
+def test_short_conversations_share_rows() -> None:
+    batch = collate(SAMPLES, padding=0, row_tokens=6)
+    assert batch.ids.tolist() == [[1, QUERY, 2, CONTEXT, QUERY], [3, QUERY, 4, 5, 0]]
+    # What a conversation begins with is predicted from nothing, so the 5 is not learned.
+    assert batch.labels.tolist() == [[1, IGNORE, 2, IGNORE, IGNORE], [IGNORE, IGNORE, 4, IGNORE, IGNORE]]
+    assert batch.segments is not None
+    assert batch.segments.tolist() == [[0] * 5, [0, 0, 0, 1, 2]]
+    assert batch.counts == collate(SAMPLES, 0).counts
+    assert batch.positions.tolist() == [7, 9, 8] and batch.rows.tolist() == [0, 0, 1]
+    assert batch.drawn.flatten(1)[:, 0].tolist() == [0, 2, 3]
+
+
+def test_rows_are_no_longer_than_their_conversations_and_hold_longer_ones_alone() -> None:
+    batch = collate(SAMPLES, padding=0, row_tokens=4)
+    assert batch.ids.shape == (2, 5) and batch.positions.tolist() == [7, 9, 8]
+    assert collate(SAMPLES, padding=0, row_tokens=100).ids.shape == (1, 9)
+
+
+def test_rows_are_few_and_about_equally_long() -> None:
+    def rows(lengths: list[int], row_tokens: int) -> list[list[int]]:
+        found = packed([Spoken(Layout([1] * length, [1] * length)) for length in lengths], row_tokens)
+        return [[len(sample.layout) for sample in row] for row in found]
+
+    assert rows([74, 62, 37, 35, 29], 256) == [[74, 62, 37, 35, 29]]
+    assert rows([74, 62, 37, 35, 29], 230) == [[74, 35], [62, 37, 29]]
+    # Evened out, 3 + 3 + 2 would be too long for one of two rows.
+    assert rows([4, 4, 3, 3, 2], 8) == [[4, 4], [3, 3, 2]]
+    assert sorted(map(sum, rows([5, 5, 4, 4, 3, 3, 3], 9)))[-1] <= 9

@@ -14,7 +14,7 @@ from raekit.conditioning.query import QueryConditioner
 from raekit.errors import UserError
 from raekit.generate import ImageGenerator, build_generator, load_generator
 from raekit.multimodal.chat import CONTEXT, QUERY, Turn
-from raekit.multimodal.conditioner import UnifiedConditioner, own_head, teach
+from raekit.multimodal.conditioner import UnifiedConditioner, own_head, places_in, teach
 from tiny_unified import conditioner, qwen2
 
 PROMPTS = ["a red apple", "sun"]
@@ -189,3 +189,28 @@ def test_a_generator_with_it_is_saved_and_loaded_like_any_other(tmp_path, is_llm
     loaded = load_generator(tmp_path / "generator", "cpu", "fp32")
     assert isinstance(loaded.conditioner, UnifiedConditioner)
     torch.testing.assert_close(loaded("sun", output="latent"), latent)
+
+
+def test_sequences_packed_into_a_row_do_not_see_each_other() -> None:
+    model = conditioner()
+    first, second = torch.randn(1, 4, 32), torch.randn(1, 3, 32)
+    row = torch.cat([first, second, torch.randn(1, 2, 32)], dim=1)
+    segments = torch.tensor([[0, 0, 0, 0, 1, 1, 1, 2, 2]])
+    assert places_in(segments).tolist() == [[0, 1, 2, 3, 0, 1, 2, 0, 1]]
+    states = model.read(row, segments)
+    torch.testing.assert_close(states[:, :4], model.read(first), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(states[:, 4:7], model.read(second), rtol=1e-4, atol=1e-5)
+    assert states.isfinite().all()
+
+
+def test_packed_rows_need_plain_attention() -> None:
+    model = conditioner()
+    model.reader.config._attn_implementation = "eager"
+    with pytest.raises(UserError, match="data.row_tokens: this language model's attention has windows"):
+        model.read(torch.randn(1, 2, 32), torch.tensor([[0, 1]]))
+
+
+def test_the_system_may_be_silent() -> None:
+    silent, usual = conditioner(system=None), conditioner()
+    assert len(silent._rows(["sun"])[0]) < len(usual._rows(["sun"])[0])
+    assert silent.cache_key() != usual.cache_key()

@@ -183,6 +183,16 @@ def training(case: Case) -> dict[str, Tensor]:
 
 def conversations(case: Case, model: UnifiedModel) -> Conversations:
     """The case's batch, laid out by us; on the way, that ids and labels are theirs, padding included."""
+    inputs, found = case.inputs, spoken(case, model)
+    batch = collate(found, model.chat.padding, case.config["max_length"])
+    assert torch.equal(published(batch.ids), inputs["input_ids"])
+    assert torch.equal(batch.labels, inputs["labels"])
+    assert torch.equal((batch.ids == QUERY).long(), inputs["answer_token_mask"])
+    return batch
+
+
+def spoken(case: Case, model: UnifiedModel) -> list[Spoken]:
+    """The case's conversations, laid out by us, each at the position of its row."""
     inputs, images = case.inputs, pixels(case.inputs["images"])
     # A batch of one row holds one of the records: the one with its ids.
     found = []
@@ -192,11 +202,7 @@ def conversations(case: Case, model: UnifiedModel) -> Conversations:
         for row, ids in enumerate(inputs["input_ids"]):
             if published(torch.tensor(layout.ids)).equal(ids[: len(layout)]):
                 found.append(Spoken(layout, images[row : row + 1] if has_image else None, row))
-    batch = collate(found, model.chat.padding, case.config["max_length"])
-    assert torch.equal(published(batch.ids), inputs["input_ids"])
-    assert torch.equal(batch.labels, inputs["labels"])
-    assert torch.equal((batch.ids == QUERY).long(), inputs["answer_token_mask"])
-    return batch
+    return found
 
 
 def of_every_row(case: Case, model: UnifiedModel, states: Tensor) -> tuple[Tensor, Cond]:

@@ -9,7 +9,7 @@ import torch
 
 from raekit.autoencoder.decoder import ViTDecoder
 from raekit.backbones import BACKBONES
-from raekit.conditioning.query import QueryConditioner
+from raekit.conditioning.text import TextConditioner
 from raekit.training.encoder import EncoderStage, build_siglip
 from raekit.training.recipe import load_recipe
 from raekit.training.stage1 import Stage1
@@ -35,7 +35,8 @@ def test_the_nano_family_fits_together_and_has_its_stated_size() -> None:
     assert encoder.decoder == decoder.autoencoder.decoder
     assert decoder.autoencoder.encoder.path == str(encoder.run / "encoder")
     assert generator.latent_space == decoder.run / "autoencoder"
-    assert isinstance(generator.condition, QueryConditioner.Config) and not generator.condition.are_queries_trained
+    assert isinstance(generator.condition, TextConditioner.Config)
+    assert generator.condition.width == generator.backbone.width, "words and latent tokens share the blocks"
     with torch.device("meta"):
         backbone = BACKBONES.build(
             generator.backbone, latent_shape=(width, grid, grid), cond_width=generator.condition.width
@@ -45,4 +46,4 @@ def test_the_nano_family_fits_together_and_has_its_stated_size() -> None:
             "decoder": sum(p.numel() for p in ViTDecoder(decoder.autoencoder.decoder, width, grid).parameters()),
             "backbone": sum(p.numel() for p in backbone.parameters()),
         }
-    assert counts == {"encoder": 2_626_434, "decoder": 2_600_448, "backbone": 6_138_104}
+    assert counts == {"encoder": 2_626_434, "decoder": 2_600_448, "backbone": 7_662_968}

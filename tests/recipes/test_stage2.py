@@ -12,12 +12,13 @@ import torch
 
 from raekit.backbones import BACKBONES
 from raekit.errors import UserError
-from raekit.training import latent_outline
+from raekit.training import latent_outline, unified_plan
 from raekit.training.optim import lr_factor
 from raekit.training.plan import count_backbone, outline_condition
 from raekit.training.recipe import load_recipe
 from raekit.training.stage1 import Stage1
 from raekit.training.stage2 import Stage2
+from raekit.training.unified import Unified
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 FOLDER = RECIPES / "stage2"
@@ -43,6 +44,11 @@ COUNTS = {
     "t2i_finetune_2.4b_256_epochs": (2_435_418_560, 15_000),
     "t2i_finetune_2.4b_dit_only": (2_435_418_560, 234),
     "t2i_finetune_2.4b_flux": (2_430_961_024, 234),
+    "unified_pretrain_2.4b": (2_435_418_560, 30_000),
+    "unified_pretrain_2.4b_flux": (2_430_961_024, 30_000),
+    "unified_understanding": (2_435_418_560, 30_000),
+    "unified_finetune_2.4b": (2_435_418_560, 234),
+    "unified_finetune_2.4b_dit_only": (2_435_418_560, 234),
     "raev2_t2i": (1_222_359_700, 200_000),
     "raev2_t2i_siglip2": (1_220_573_332, 200_000),
     "one_gpu_t2i": (293_330_260, 100_000),
@@ -155,3 +161,22 @@ def test_a_latent_space_of_another_shape_is_refused() -> None:
     latent_outline.check_shape(config, (768, 16, 16))
     with pytest.raises(UserError, match="holds latents 384 x 16 x 16, the recipe's autoencoder makes 768 x 16 x 16"):
         latent_outline.check_shape(config, (384, 16, 16))
+
+
+def test_unified_recipes_are_paper_bs() -> None:
+    pretrain, finetune, alone = (
+        recipe(f"unified_{name}") for name in ("pretrain_2.4b", "finetune_2.4b", "finetune_2.4b_dit_only")
+    )
+    assert isinstance(pretrain, Unified.Config) and isinstance(finetune, Unified.Config)
+    assert pretrain.diffusion_weight == 2.0 and pretrain.condition.is_llm_trained
+    assert [source.weight for source in pretrain.data.mixture] == [39.3, 24.7, 7.0]
+    assert (pretrain.data.max_tokens, finetune.data.max_tokens, pretrain.data.max_images) == (512, 1024, 1)
+    twin = recipe("t2i_pretrain_2.4b")
+    for part in ("backbone", "transport", "optim", "language_model_optim", "train", "latent_space"):
+        assert getattr(pretrain, part) == getattr(twin, part)
+    assert finetune.init_generator == str(pretrain.run / "generator")
+    assert alone.frozen == ("language_model", "projector")
+    flux = recipe("unified_pretrain_2.4b_flux")
+    rows = dict(Unified.describe(flux))
+    assert "web 0.554, synthetic 0.348, instructions 0.0986" == rows["mixture"]
+    assert unified_plan.vision_shape(flux) == (256, 1152), "seen through SigLIP-2, not drawn"

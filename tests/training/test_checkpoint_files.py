@@ -77,7 +77,13 @@ def test_every_kind_of_damage_is_named(tmp_path: Path) -> None:
     (saved(tmp_path / "manifest") / "manifest.json").write_text("{")
     assert "no readable manifest.json" in str(checkpoint_files.damage(tmp_path / "manifest", Peers()))
     (tmp_path / "manifest" / "manifest.json").write_text("{}")
-    assert "is not of a checkpoint of this version" in str(checkpoint_files.damage(tmp_path / "manifest", Peers()))
+    assert checkpoint_files.damage(tmp_path / "manifest", Peers()) == "manifest.json is not of a checkpoint"
+
+
+def test_another_format_is_not_damage_and_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"format": "raekit-checkpoint", "version": 1}')
+    with pytest.raises(UserError, match="format 'raekit-checkpoint', which this version does not read; go on with"):
+        checkpoint_files.damage(tmp_path, Peers())
 
 
 def test_tensors_are_dealt_out_by_size() -> None:

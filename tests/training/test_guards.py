@@ -116,7 +116,8 @@ def broken(trainer: Trainer, is_broken: Any) -> Trainer:
 
 
 def test_a_run_goes_back_once_at_half_the_rate_and_then_stops_with_a_report(tmp_path: Path) -> None:
-    recipe = tiny_recipes.resolve(tiny_recipes.stage1(tmp_path), steps=12, max_bad_steps=2)
+    # Two are kept, but the one before the bad steps stays while they go on.
+    recipe = tiny_recipes.resolve(tiny_recipes.stage1(tmp_path), steps=12, max_bad_steps=2, save_every_steps=1)
     trainer = Trainer(recipe)
     broken(trainer, lambda: trainer.step >= 5 + 4 * (trainer.guards.went_back_from is not None))
     with pytest.raises(

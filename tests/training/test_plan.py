@@ -64,6 +64,8 @@ def test_adapters_learn_beside_frozen_weights() -> None:
     assert 0 < extra == adapted.learning < 0.05 * whole.parameters and whole.learning == whole.parameters
     # No gradients of the weights: about two thirds of the work, a little more for the adapters.
     assert 0.6 < adapted.training / whole.training < 0.8
+    passed = backbone_work(config, *shape, LoRAConfig(parts=("language_model",)))
+    assert passed.parameters == whole.parameters and passed.learning == 0 < passed.activations < whole.activations
 
 
 def test_parts_of_a_recipe_with_adapters() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from raekit.training.machines import Machine
-from raekit.training.scaling import MODELS, TABLE, fastest, plans, renewed
+from raekit.training.machines import GPUS, LINK_SHARE, RESERVE, Machine
+from raekit.training.scaling import GPU, MODELS, TABLE, fastest, plans, renewed
 from raekit.training.stage import TrainConfig
 from raekit.training.work import Part, Work
 
@@ -25,6 +25,24 @@ def test_the_page_has_a_table_of_every_size() -> None:
 
 def test_the_largest_table_is_current() -> None:
     assert renewed(PAGE, ROOT / "recipes/stage2", ["9.8B"]) == PAGE, "run python scripts/write_scaling.py"
+
+
+def test_the_assumptions_on_the_page_are_those_of_the_code() -> None:
+    board = GPUS[GPU]
+    for words in (
+        f"{board.tflops} TFLOP/s of dense bf16, of which {Machine.mfu * 100:.0f} % is reached",
+        f"{board.gigabytes} GB, of which {RESERVE * 100:.0f} % for tensors",
+        f"{2 * board.link} GB/s both ways together, {board.link} one way; {LINK_SHARE * 100:.0f} % reached",
+        f"{board.network} Gbit/s, {board.network // 8} GB/s a GPU one way; {LINK_SHARE * 100:.0f} % reached",
+    ):
+        assert words in PAGE
+
+
+def test_hsdp_wins_on_a_slow_network_with_several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(GPUS, GPU, GPUS[GPU]._replace(network=100))
+    singly = [plan for plan in plans(PARTS, TRAIN, Machine(GPU, 32)) if plan.batch == 1]
+    seconds = {plan.layout.strategy: plan.traffic.seconds for plan in singly}
+    assert seconds["hsdp"] < seconds["fsdp"]
 
 
 @pytest.mark.slow

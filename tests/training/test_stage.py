@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 import tiny_recipes
+from raekit.training.loop import Trainer
 from raekit.training.stage import TrainConfig
 from raekit.training.stage1 import Stage1
 
@@ -36,3 +38,14 @@ def test_the_seed_decides_the_fresh_weights(tmp_path: Path) -> None:
     ]
     weights = [stage.autoencoder.decoder.last_layer for stage in stages]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_a_run_notes_what_it_cannot_read_and_logs_how_long_it_waited(tmp_path: Path) -> None:
+    values = tiny_recipes.stage1(tmp_path)
+    (tmp_path / "pictures" / "a.png").write_bytes(b"no picture")
+    Trainer(tiny_recipes.resolve(values, steps=2)).train()
+    (row,) = map(json.loads, (tmp_path / "run" / "quarantine.jsonl").read_text().splitlines())
+    assert (row["source"], row["key"]) == ("folder", "a.png") and "a.png" in row["reason"]
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-2])
+    assert last["bad/folder"] == 1 and last["samples/folder"] == 16
+    assert 0 <= last["read_wait"] <= last["data_wait"] <= 1 and last["longest_wait_seconds"] > 0

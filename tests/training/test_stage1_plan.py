@@ -38,8 +38,11 @@ def test_the_published_decoder() -> None:
 def test_operations_of_a_step(tmp_path: Path, has_adversary: bool) -> None:
     values: dict[str, Any] = tiny_recipes.stage1(tmp_path)
     values["losses"] = {"encoder": 0.1, "gram": 0.1}
+    # Deep enough for the last layer, whose gradient the balance of the losses asks for twice more, not to count.
+    values["autoencoder"]["decoder"].update(width=32, depth=4, mlp_width=128)
     if has_adversary:
-        values["adversary"] = {"discriminator": {"backbone": "encoder", "kernel_size": 1}, "weight": 0.5}
+        seen = {"name": "features", "backbone": "encoder", "kernel_size": 1}
+        values["adversary"] = {"discriminator": seen, "weight": 0.5}
     settings = tiny_recipes.resolve({**values, "share_every_steps": 1000}, batch_size=8, micro_batch_size=4)
     trainer = Trainer(settings)
     micros = trainer.ready(trainer._batches())

@@ -82,6 +82,8 @@ class DataReport:
         name: of the kind.
         task: what was read.
         images_per_second: with nothing else to do.
+        cpu_seconds: of the processor for an image, all threads together; unlike the speed it hardly depends on what
+            else the machine does.
         data_wait: share of the time that the stand-in waited for its next batch.
         bytes_per_image: on the disk.
     """
@@ -89,6 +91,7 @@ class DataReport:
     name: str
     task: DataTask
     images_per_second: float
+    cpu_seconds: float
     data_wait: float
     bytes_per_image: float
 
@@ -97,6 +100,7 @@ class DataReport:
         pace = self.task.batch / self.task.step_seconds
         return [
             ("images/s", f"{self.images_per_second:.0f} with {self.task.threads} threads"),
+            ("processor", f"{self.cpu_seconds * 1e3:.2f} ms an image, {1 / self.cpu_seconds:.0f} images/s of a core"),
             ("waiting", f"{self.data_wait:.1%} of a step that could take {pace:.0f} images/s"),
             ("on disk", f"{self.bytes_per_image / 1e3:.1f} kB an image"),
         ]
@@ -127,20 +131,19 @@ def bench_data(task: DataTask, precisions: Sequence[Precision] = ("fp32", "bf16"
 
 
 def _measure(name: str, task: DataTask, read: Read, bytes_per_image: float) -> DataReport:
-    """One round alone, one round with the stand-in; the first batch of each starts the threads and is not counted."""
+    """One round alone; one round with the stand-in, which is not counted as waiting for its first batch."""
     num_batches = task.images // task.batch
     batches = islice(read(), num_batches)
-    next(batches)
-    start = time.perf_counter()
-    count = sum(1 for _ in batches)
-    speed = count * task.batch / (time.perf_counter() - start)
+    start, begin = time.perf_counter(), time.process_time()
+    count = sum(1 for _ in batches) * task.batch
+    speed, cpu = count / (time.perf_counter() - start), (time.process_time() - begin) / count
     batches = islice(read(), num_batches)
     next(batches)
     meter = Meter()
     for _ in meter.waiting(batches):
         time.sleep(task.step_seconds)
         meter.add({}, task.batch)
-    return DataReport(name, task, speed, meter.read()["data_wait"], bytes_per_image)
+    return DataReport(name, task, speed, cpu, meter.read()["data_wait"], bytes_per_image)
 
 
 def _batches(source: dict[str, Any], task: DataTask) -> Iterator[Any]:

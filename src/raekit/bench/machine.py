@@ -45,7 +45,8 @@ def collective_works(backend: str) -> bool:
     if backend == "nccl" and not torch.cuda.is_available():
         return False
     device = torch.device("cuda", 0) if backend == "nccl" else torch.device("cpu")
-    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    store = dist.HashStore()  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=store, rank=0, world_size=1)
     try:
         value = torch.ones(2, device=device)
         dist.all_reduce(value)

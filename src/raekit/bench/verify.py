@@ -7,7 +7,8 @@ same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from raekit.verifiers.judge import build_verifier
 PROMPT = "a photo of two red apples left of a green frog"
 
 
+@torch.no_grad()
 def bench_verify(
     generator: ImageGenerator, num: int = 16, verifier: str = "answer_logits", prompt: str = PROMPT, repeats: int = 3
 ) -> tuple[BenchReport, BenchReport]:
@@ -65,9 +67,15 @@ def bench_verify(
         "looking again": lambda: model.look(images=images),
     }
     thinking: Parts = {"language model": language_model}
+    cost.forget_peak(generator.device)
+    flops = [cost.count_flops(call) for call in (by_latents, by_pictures)]  # and warms everything up
+    seconds = _alternately((by_latents, by_pictures), generator.device, repeats)
+    parts = looking | looking_again | thinking
+    each = dict(zip(parts, _alternately(list(parts.values()), generator.device, repeats), strict=True))
+    by_part = [{name: each[name] for name in (*own, *thinking)} for own in (looking, looking_again)]
     return (
-        _report(generator, num, f"{verifier}, {num} latents", by_latents, looking | thinking, repeats),
-        _report(generator, num, f"{verifier}, the same rendered", by_pictures, looking_again | thinking, repeats),
+        _report(generator, num, f"{verifier}, {num} latents", (seconds[0], flops[0]), by_part[0]),
+        _report(generator, num, f"{verifier}, the same rendered", (seconds[1], flops[1]), by_part[1]),
     )
 
 
@@ -87,25 +95,26 @@ def stand_in(generator: ImageGenerator) -> ImageGenerator:
     return build_generator(config, generator.latent_space, generator.device, generator.precision)
 
 
-@torch.no_grad()
+def _alternately(calls: Sequence[Callable[[], object]], device: torch.device, repeats: int) -> list[float]:
+    """Median seconds of each call; they take turns, so that whatever else the machine does slows all of them."""
+    rounds = [[cost.seconds_of(call, device, 1, warmup=0) for call in calls] for _ in range(repeats)]
+    return [statistics.median(times) for times in zip(*rounds, strict=True)]
+
+
 def _report(
-    generator: ImageGenerator, num: int, name: str, call: Callable[[], Any], parts: Parts, repeats: int
+    generator: ImageGenerator, num: int, name: str, measured: tuple[float, int], part_seconds: dict[str, float]
 ) -> BenchReport:
-    """Time a call and its parts on ``num`` candidates."""
+    """The report on a call of so many seconds and operations, with ``num`` candidates."""
     device = generator.device
-    flops = cost.count_flops(call)  # and warms everything up
-    cost.forget_peak(device)
-    seconds = cost.seconds_of(call, device, repeats, warmup=0)
-    peak = cost.peak_bytes(device)
     precision = pick_precision(generator.precision, device)
     return BenchReport(
         name=name,
         device=device_name(device),
         precision=precision,
         images=num,
-        call_seconds=seconds,
-        call_flops=flops,
+        call_seconds=measured[0],
+        call_flops=measured[1],
         matmul_tflops=matmul_speed(device, precision),
-        peak_bytes=peak,
-        part_seconds={part: cost.seconds_of(run, device, repeats, warmup=0) for part, run in parts.items()},
+        peak_bytes=cost.peak_bytes(device),
+        part_seconds=part_seconds,
     )

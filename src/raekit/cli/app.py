@@ -2,7 +2,8 @@
 
 In: ``sys.argv``. Out: an exit code. 0 is success; 1 is work that is done but for inputs that could not be read, which
 are listed; 2 is a mistake the user can mend, told in one sentence (a :class:`~raekit.errors.UserError`, an unknown
-option, a full disk); 130 is Ctrl-C. Every other exception is a bug of ours and keeps its traceback.
+option, a full disk); 75 is a training process that hung (``docs/faults.md``); 130 is Ctrl-C. Every other exception is a
+bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations

@@ -54,14 +54,13 @@ def understanding(
     from raekit.evaluate.understanding import evaluate_understanding, open_items
     from raekit.files import make_writable
     from raekit.generate import load_generator
-    from raekit.multimodal.unified import UnifiedModel
     from raekit.understand import Understander
 
     if out is not None:
         make_writable(out, "--out")
     asking = _asking(options)
     generator = load_generator(model, asking.device)
-    understander = Understander(UnifiedModel.of(generator), asking.max_pictures)
+    understander = Understander.of(generator, asking.max_pictures)
     asked = open_items(data, understander, num, seed, split)
     with progress_bar("asking", len(asked.items) * (3 if drawn else 2)) as progress:
         report = evaluate_understanding(

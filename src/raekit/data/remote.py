@@ -72,7 +72,7 @@ def read_if_there(address: str) -> bytes | None:
         return bytes(files.cat_file(place))
     except FileNotFoundError:
         return None
-    except (OSError, *_transport_errors()) as error:
+    except _failures() as error:
         raise _unreachable(address, error) from None
 
 
@@ -167,7 +167,7 @@ def _download(address: str, path: Path) -> None:
                 return
             except FileNotFoundError:
                 raise UserError(f"shard {address}: no such file on the server; check the address") from None
-            except (OSError, *_transport_errors()) as error:
+            except _failures() as error:
                 if attempt + 1 == ATTEMPTS:
                     raise _unreachable(address, error) from None
                 _log.warning("%s: attempt %d of %d failed (%s)", address, attempt + 1, ATTEMPTS, error)
@@ -180,7 +180,7 @@ def _matching(pattern: str) -> list[str]:
     files, place = _file_system(pattern)
     try:
         found: list[str] = sorted(files.glob(place))
-    except (OSError, *_transport_errors()) as error:
+    except _failures() as error:
         raise _unreachable(pattern, error) from None
     if not found:
         raise UserError(f"shards {pattern}: nothing matches; web servers seldom list files, so write a range in braces")
@@ -198,14 +198,14 @@ def _file_system(address: str) -> tuple[Any, str]:
     return files, place
 
 
-def _transport_errors() -> tuple[type[BaseException], ...]:
+def _failures() -> tuple[type[Exception], ...]:
     """What the libraries behind fsspec raise when a connection fails; only those in use have been imported."""
     known = (
         ("aiohttp", "ClientError"),
         ("botocore.exceptions", "BotoCoreError"),
         ("botocore.exceptions", "ClientError"),
     )
-    return tuple(getattr(sys.modules[module], name) for module, name in known if module in sys.modules)
+    return (OSError, *(getattr(sys.modules[module], name) for module, name in known if module in sys.modules))
 
 
 def _unreachable(address: str, error: BaseException) -> UserError:

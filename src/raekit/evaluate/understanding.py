@@ -152,7 +152,7 @@ def evaluate_understanding(
         UserError: nothing to draw from, or as :meth:`~raekit.understand.Understander.ask`.
     """
     items, done = asked.items, 0
-    sets = {TRUE: items, OTHER: shifted(items)}
+    sets: dict[str, Sequence[Item | None]] = {TRUE: items, OTHER: shifted(items)}
     if generator is not None:
         sets[DRAWN] = drawn(generator, items, seed, batch_size)
     judged = {}
@@ -167,7 +167,7 @@ def evaluate_understanding(
         if progress is not None:
             progress(done)
     settings = {
-        "model": getattr(generator, "checksum", ""),
+        "model": understander.checksum,
         "latent_space": understander.model.latent_space.checksum,
         "questions": asked.origin,
         "max_tokens": max_tokens,

@@ -3,8 +3,8 @@
 In: layouts of ``chat`` and their pictures. Out: :class:`Conversations`; after the frozen networks :class:`Seen`. Rows
 are filled up on the right, which needs no mask: attention is causal, so nothing that is learned ever looks there.
 Short conversations can share a row (packing): ``segments`` says which position belongs to which, no conversation sees
-another, and the losses are those of the same conversations one in each row. Pictures of all rows lie in two piles, those
-that are shown and those to be drawn, each in the order of the slots.
+another, and the losses are those of the same conversations one in each row. Pictures of all rows lie in two piles,
+those that are shown and those to be drawn, each in the order of the slots.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def collate(
     """
     rows_of = [[sample] for sample in samples] if row_tokens is None else packed(samples, row_tokens)
     samples = [sample for row in rows_of for sample in row]
-    longest = max(sum(len(sample.layout) for sample in row) for row in rows_of)
+    longest = max(map(_length, rows_of))
     length = length or longest
     if longest > length:
         raise UserError(
@@ -139,18 +139,27 @@ def collate(
 
 
 def packed(samples: Sequence[Spoken], row_tokens: int) -> list[list[Spoken]]:
-    """Conversations in rows of at most ``row_tokens``, longest first, each into the first row with room for it."""
+    """Conversations in as few rows of at most ``row_tokens`` as first fit finds, the rows about equally long.
+
+    Longest first, each goes to the shortest row; should one overflow so, each to the first row with room for it.
+    """
+    ordered = sorted(samples, key=lambda sample: -len(sample.layout))
+    limit = max(row_tokens, len(ordered[0].layout))
     rows: list[list[Spoken]] = []
-    room: list[int] = []
-    for sample in sorted(samples, key=lambda sample: -len(sample.layout)):
-        size = len(sample.layout)
-        number = next((number for number, left in enumerate(room) if left >= size), len(rows))
-        if number == len(rows):
-            rows.append([])
-            room.append(row_tokens)
-        rows[number].append(sample)
-        room[number] -= size
-    return rows
+    for sample in ordered:
+        room = (row for row in rows if _length(row) + len(sample.layout) <= limit)
+        row = next(room, None)
+        if row is None:
+            rows.append(row := [])
+        row.append(sample)
+    even: list[list[Spoken]] = [[] for _ in rows]
+    for sample in ordered:
+        min(even, key=_length).append(sample)
+    return even if max(map(_length, even)) <= limit else rows
+
+
+def _length(row: Sequence[Spoken]) -> int:
+    return sum(len(sample.layout) for sample in row)
 
 
 class PictureDraws:

@@ -26,9 +26,10 @@ from raekit.autoencoder.base import Autoencoder
 from raekit.conditioning.prompt import PromptConditioner
 from raekit.data.cache import TensorCache
 from raekit.data.dataset import Dataset, read_readable
+from raekit.data.fingerprint import fingerprint_of
 from raekit.data.quarantine import Quarantine
 from raekit.data.readahead import in_order
-from raekit.data.sample import Pixels, Sample, fingerprint_of
+from raekit.data.sample import Pixels, Sample
 from raekit.data.storage import Precision
 from raekit.data.transforms import CHANCE_CROPS, to_float
 from raekit.errors import UserError

@@ -123,7 +123,11 @@ def write(directory: Path, tensors: Mapping[str, Tensor], state: Mapping[str, An
 
 
 def damage(directory: Path, peers: Peers) -> str | None:
-    """What is wrong with a checkpoint, in words, or None; every file is read once, by one process or another."""
+    """What is wrong with a checkpoint, in words, or None; every file is read once, by one process or another.
+
+    Raises:
+        UserError: nothing is, but it is of another version of this package.
+    """
     found = peers.gathered(_damage(directory, peers.rank, peers.world))
     return next((reason for reason in found if reason is not None), None)
 
@@ -216,8 +220,13 @@ def _damage(directory: Path, rank: int, world: int) -> str | None:
         manifest = _read_manifest(directory)
     except (OSError, ValueError) as error:
         return f"no readable {MANIFEST} ({error})"
-    if manifest.get("format") != FORMAT:
-        return f"{MANIFEST} is not of a checkpoint of this version"
+    if "format" not in manifest:
+        return f"{MANIFEST} is not of a checkpoint"
+    if manifest["format"] != FORMAT:
+        raise UserError(
+            f"checkpoint {str(directory)!r}: has the format {manifest['format']!r}, which this version does not "
+            "read; go on with the version of raekit that wrote it, or start anew with --run DIR"
+        )
     names = sorted(manifest["files"])
     for name in names[rank::world]:
         path, entry = directory / name, manifest["files"][name]

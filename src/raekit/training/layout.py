@@ -87,4 +87,4 @@ def strategy_of(word: str) -> Strategy:
     for known in STRATEGIES:
         if known == word:
             return known
-    raise UserError(f"--strategy: {word!r} is not known; {nearest_hint(word, STRATEGIES)}")
+    raise UserError(f"--strategy: {word!r} is not known; {nearest_hint(word, list(STRATEGIES))}")

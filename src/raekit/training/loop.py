@@ -232,8 +232,8 @@ class Trainer:
 
     def _counts(self) -> dict[str, float]:
         counts = self.stage.counts(self.progress.position)
-        bad = {f"bad/{domain}": count for domain, count in self.stage.quarantine.counts().items()}
-        return {f"samples/{domain}": count for domain, count in counts.items()} | bad
+        values: dict[str, float] = {f"samples/{domain}": count for domain, count in counts.items()}
+        return values | {f"bad/{domain}": count for domain, count in self.stage.quarantine.counts().items()}
 
     def _write_log(self, values: dict[str, float]) -> None:
         if distributed.is_main():

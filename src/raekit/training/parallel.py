@@ -6,8 +6,9 @@ loop takes its turns. Model code knows nothing of it.
 **ddp**: every process holds everything; gradients are averaged while they arise (``reducer.py``). **fsdp**: the
 weights of every block, their gradients, moments and averages are cut over all processes and gathered block by block
 when needed (PyTorch's FSDP2, ``fully_shard``): Rajbhandari et al. 2020 (ZeRO), stage 3. What lies between the blocks, a
-few percent, stays whole and goes the way of ddp; large tables of a language model are cut like blocks. **hsdp** cuts
-within groups of processes, of one machine by default, and averages between the groups.
+few percent, stays whole and goes the way of ddp, and so do the vectors in them, so that norms stay fp32; large tables
+of a language model are cut like blocks. **hsdp** cuts within groups of processes, of one machine by default, and
+averages between the groups.
 """
 
 from __future__ import annotations
@@ -137,7 +138,9 @@ def place(stage: Stage) -> Placement:
         train = stage.config.train
         frozen = stage.frozen() if train.parallel.frozen == "sharded" else {}
         is_bf16 = pick_precision(train.precision, stage.device) == "bf16"
-        stage.placement = place_modules(stage.modules(), train.parallel, stage.device, is_bf16, frozen, stage.fill)
+        cut = set(stage.blocks())  # a list of anything else, as the heads of a discriminator, stays whole
+        modules = {name: module for name, module in stage.modules().items() if not cut.isdisjoint(blocks_of(module))}
+        stage.placement = place_modules(modules, train.parallel, stage.device, is_bf16, frozen, stage.fill)
     return stage.placement
 
 
@@ -206,17 +209,16 @@ def shard(
     Returns:
         Those networks.
     """
-    roots = []
+    roots: list[FSDPModule] = []
     for holder in holders_of(module):
         if isinstance(holder, FSDPModule):
             continue
         blocks = set(blocks_of(holder))
         for part in parts_to_cut(holder):  # some of the others compute outside autocast, in what their weights are
-            own = policy if part in blocks else EXACT
-            fully_shard(part, mesh=mesh, mp_policy=own, reshard_after_forward=is_resharded)
+            own, vectors = policy if part in blocks else EXACT, {p for p in part.parameters() if p.ndim < 2}
+            fully_shard(part, mesh=mesh, mp_policy=own, reshard_after_forward=is_resharded, ignored_params=vectors)
         ends = {parameter for parameter in holder.parameters() if not isinstance(parameter, DTensor)}
-        fully_shard(holder, mesh=mesh, mp_policy=policy, ignored_params=ends)
-        roots.append(holder)
+        roots.append(fully_shard(holder, mesh=mesh, mp_policy=policy, ignored_params=ends))
     return roots
 
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 Rows = list[tuple[str, str]]
 LatentShape = tuple[int, int, int]
 
-FROZEN_BY_ADAPTERS = ("conditioner", "language_model", "queries")
-"""What learns nothing beside adapters."""
+FROZEN_BY_ADAPTERS = ("backbone", "conditioner", "language_model", "queries")
+"""What learns nothing beside adapters: every part."""
 PROMPT_TOKENS = 128
 """Words of a prompt, template included, that work is counted for where ``max_prompt_tokens`` is not lower."""
 
@@ -68,8 +68,7 @@ def parts(config: Stage2.Config) -> tuple[Part, ...]:
     latent, is_bf16, lora = latent_of(config), config.train.precision != "fp32", config.lora
     conditioner = outline_condition(config, latent.shape)
     form, still = _form(config.condition), set(config.frozen) if lora is None else set(FROZEN_BY_ADAPTERS)
-    adapted = lora if lora is not None and "backbone" in lora.parts else None
-    work = backbone_work(config.backbone, latent.shape, conditioner.width, form, is_bf16, adapted)
+    work = backbone_work(config.backbone, latent.shape, conditioner.width, form, is_bf16, lora)
     own = Work(_trained(conditioner), ends=_trained(conditioner))
     found = [
         Part("backbone", work, None if "backbone" in still else config.optim.name),
@@ -246,9 +245,11 @@ def _reader(config: Stage2.Config, conditioner: PromptConditioner, is_bf16: bool
 
 
 def _adapted(name: str, module: nn.Module, lora: LoRAConfig | None) -> nn.Module:
-    """A network with fresh adapters, and nothing else that learns; or the network as it is."""
+    """A network with fresh adapters, if it is to have any, and nothing else that learns; or the network as it is."""
     if lora is not None:
-        Adapter.of(nn.ModuleDict({name: module.requires_grad_(False)}), lora)
+        module.requires_grad_(False)
+        if name in lora.parts:
+            Adapter.of(nn.ModuleDict({name: module}), lora)
     return module
 
 

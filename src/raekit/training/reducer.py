@@ -12,6 +12,7 @@ data left some weights without a gradient; those count as zero.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -73,7 +74,8 @@ class Reducer:
         self._sent, self._is_armed = 0, False
         for number, bucket in enumerate(self.buckets):
             for parameter in bucket.parameters:
-                parameter.register_post_accumulate_grad_hook(lambda p, n=number: self._arrived(p, n))
+                hook = partial(self._arrived, number)
+                parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 
     def arm(self) -> None:
         """The next backward pass is the step's last: send what it leaves."""
@@ -87,7 +89,7 @@ class Reducer:
             bucket.finish()
         self._sent, self._is_armed = 0, False
 
-    def _arrived(self, parameter: nn.Parameter, number: int) -> None:
+    def _arrived(self, number: int, parameter: nn.Parameter) -> None:
         if not self._is_armed:
             return
         if number < self._sent:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 def rng_state() -> dict[str, Tensor]:
     """Generators of torch (CPU, and this process's CUDA device), numpy and Python."""
     version, words, gauss = random.getstate()
-    twister = cast(dict[str, Any], np.random.get_state(legacy=False))
+    twister = np.random.get_state(legacy=False)
     del version
     state = {
         "torch": torch.get_rng_state(),

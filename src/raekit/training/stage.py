@@ -66,7 +66,7 @@ class TrainConfig(Config):
     save_in_background: bool | Literal["auto"] = "auto"
     """Copy the weights and write them while training goes on, at the price of their size in host memory; ``auto``: on
     CUDA. Never a result."""
-    stop_seconds: float = Field(120, gt=0)
+    stop_seconds: float = Field(300, gt=0)
     """After SIGTERM or SIGUSR1 the run finishes its step, saves and leaves within so many seconds; a run that cannot
     is ended at their end, its last checkpoint untouched."""
     extra_ema: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = ()

@@ -7,6 +7,7 @@ hours, as they are at the end of the run, when every loss is at work. Nothing is
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -97,10 +98,11 @@ def _seen_through(config: Stage1.Config, model: Trainable, name: str, network: A
 def _opponent_work(opponent: nn.Module, size: int, is_bf16: bool) -> Work:
     """Of the discriminator: fooled once, with gradients down to the picture, and told two pictures apart. The turns
     come one after the other; the first is the one whose activations lie beside the decoder's."""
-    fooled = measure(opponent, lambda m, count: m(_drawn(count, size)), is_bf16)
+    still = copy.deepcopy(opponent).requires_grad_(False)
+    fooled = measure(still, lambda m, count: m(_drawn(count, size)), is_bf16)
     told = measure(opponent, lambda m, count: m(torch.empty(count, 3, size, size)), is_bf16)
     forward, training = fooled.forward + 2 * told.forward, fooled.training + 2 * told.training
-    return replace(fooled, forward=forward, training=training, ends=fooled.parameters)
+    return replace(fooled, forward=forward, training=training, ends=told.parameters, learning=told.learning)
 
 
 def _tapping(layers: tuple[int, ...], size: int, has_gradient: int) -> Any:

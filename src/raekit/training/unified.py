@@ -14,11 +14,11 @@ unless ``frozen`` says otherwise. What belongs to the language model goes at its
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from raekit import distributed, generator_files
@@ -38,8 +38,8 @@ from raekit.training.work import Part
 
 ALSO_FROZEN = ("conditioner.head.", "conditioner.adapters.", "conditioner.marks")
 """What is frozen with the language model."""
-LEARNED_ALONE = ("projector.", "adapters.", "marks", "head.", "language_model.", "fingerprint")
-"""What a generator that only reads prompts lacks, or has in another form, and the conditioner begins by itself."""
+OF_QUERIES = ("queries", "connector.", "null_token")
+"""What a generator that reads prompts through queries has in common with a unified model."""
 EVALUATION_BATCH = 32
 
 
@@ -64,6 +64,21 @@ class Unified(Stage2):
         """Adapters here are part of the model: ``condition.lora``."""
         cache: None = None
         """Pictures are encoded at every step: the language model learns, so little else could be kept."""
+
+        @model_validator(mode="before")
+        @classmethod
+        def _as_wide_as_the_generator(cls, values: Any) -> Any:
+            """The width of the condition follows from the backbone that the run starts from."""
+            own = values.get("condition") if isinstance(values, Mapping) else None
+            if (
+                not isinstance(own, Mapping)
+                or "width" in own
+                or "backbone" in values
+                or not values.get("init_generator")
+            ):
+                return values
+            theirs = generator_files.read_settings(str(values["init_generator"]))[0]["condition"]
+            return {**values, "condition": {**own, "width": theirs.get("width")}}
 
     config: Config
 
@@ -142,18 +157,17 @@ class Unified(Stage2):
         return unified_plan.parts(config)
 
     def _take_over(self, files: generator_files.GeneratorFiles) -> None:
-        """Weights of a unified model; or of one that only reads prompts, as far as it has the same parts."""
-        is_same = files.settings["condition"]["name"] == self.config.condition.name
-        modules, name = self.generator.modules, f"model {str(files.directory)!r}"
-        for group, module in modules.items():
+        """All of a unified model; of one that only reads prompts the backbone, and what it has to do with queries."""
+        kind = files.settings["condition"]["name"]
+        for group, module in self.generator.modules.items():
             theirs = {k.removeprefix(f"{group}."): v for k, v in files.tensors.items() if k.startswith(f"{group}.")}
-            optional: set[str] = set()
+            may_miss: set[str] = set()
             if group == "conditioner":
-                own = module.state_dict()
-                if not is_same:
-                    theirs = {k: v for k, v in theirs.items() if not k.startswith(LEARNED_ALONE)}
-                optional = {k for k in own if k.startswith(LEARNED_ALONE) and k not in theirs}
-            load_strict(module, theirs, f"{name}, {group}", frozenset(optional))
+                if kind != self.config.condition.name:
+                    theirs = {k: v for k, v in theirs.items() if kind == "query" and k.startswith(OF_QUERIES)}
+                own = module.state_dict().keys()
+                may_miss = {k for k in own if not (theirs and k.startswith(OF_QUERIES))}
+            load_strict(module, theirs, f"model {str(files.directory)!r}, {group}", frozenset(may_miss))
 
     def _freeze(self) -> None:
         super()._freeze()
@@ -189,7 +203,7 @@ class Unified(Stage2):
             yield Micro(batch, None, Draws(EVALUATION_SEED, batch.positions, self.device)), talks
 
     def _is_likeliest(self, states: Tensor, labels: Tensor) -> Tensor:
-        """``[R, L]`` bool: what stands at a position is what the state before it finds likeliest; learned words only."""
+        """``[R, L]`` bool: what stands at a position is what the state before it finds likeliest; of learned words."""
         found = torch.zeros_like(labels, dtype=torch.bool)
         is_learned = labels[:, 1:] != IGNORE
         best = self.model.conditioner.logits(states[:, :-1][is_learned]).argmax(-1)

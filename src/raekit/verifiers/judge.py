@@ -53,8 +53,10 @@ class Judge:
     def __init__(self, verifier: Verifier | PixelScore, decode: Callable[[Tensor], Tensor]) -> None:
         self._verifier, self._decode = verifier, decode
         self.sees: Literal["latents", "images"] = "latents" if isinstance(verifier, LatentVerifier) else "images"
-        is_ours = isinstance(verifier, Verifier)
-        self.name = verifier.config.name if is_ours else getattr(verifier, "__name__", type(verifier).__name__)
+        if isinstance(verifier, Verifier):
+            self.name = verifier.config.name
+        else:
+            self.name = getattr(verifier, "__name__", type(verifier).__name__)
 
     @classmethod
     def of(cls, choice: VerifierChoice, generator: Renders) -> Self:

@@ -20,14 +20,15 @@ def lay_out(turns: Any) -> list[str]:
     return list("".join(turn.text for turn in turns).replace("<image>", "0123456789"))
 
 
+def talk(image: list[str], question: str, answer: str) -> dict[str, Any]:
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    return {"image": image, "conversations": turns}
+
+
 def data(folder: Path, **settings: Any) -> ConversationData:
     pictures = tiny_data.pictures(folder / "pictures")
-    lines = [{"image": [], "conversations": [("q", "a" * 30)]}] * 2
-    lines += [{"image": ["red_circle.png"] * n, "conversations": [("<image>" * n + "what?", "this")]} for n in (1, 2, 1)]
-    for line in lines:
-        ((question, answer),) = line["conversations"]
-        line["conversations"] = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
-        line["image"] = [f"pictures/{name}" for name in line["image"]]
+    lines = [talk([], "q", "a" * 30)] * 2
+    lines += [talk(["pictures/red_circle.png"] * n, "<image>" * n + "what?", "this") for n in (1, 2, 1)]
     (folder / "talk.jsonl").write_text("\n".join(map(json.dumps, lines)))
     mixture = [
         {"name": "requests", "weight": 3, "source": {"name": "folder", "path": str(pictures)}},
@@ -49,11 +50,8 @@ def test_sources_stand_side_by_side_by_weight(tmp_path: Path) -> None:
 
 def test_the_same_position_is_the_same_conversation(tmp_path: Path) -> None:
     first, second = data(tmp_path), data(tmp_path)
-    order = [9, 2, 5]
-    assert [first[n].turns for n in order] == [second[n].turns for n in sorted(order, reverse=True)][0:1] + [
-        second[2].turns,
-        second[5].turns,
-    ]
+    forwards = [first[position].turns for position in range(12)]
+    assert [second[position].turns for position in reversed(range(12))] == forwards[::-1]
     # After an epoch the same pictures are asked for in other words.
     texts = {first[n].turns[0].text for n in range(64) if first[n].key == "blue_circle.png"}
     assert len(texts) > 1

@@ -1,4 +1,4 @@
-"""Micro-batches of conversations: in order, cut alike for any number of processes, with a count of what was left out."""
+"""Micro-batches of conversations: in order, cut alike for any number of processes; what was left out."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The conversations of a recipe: which sources in which shares, how large the pictures are, what is too long.
 
-In: a recipe's ``data`` block. Out: :class:`ConversationData`, which maps a global position to a conversation with square
-uint8 pictures, laid out as the model reads it. All chance in it comes from (seed, position). A conversation that cannot
-be read, has too many pictures or is too long is passed over, counted and named, like an unreadable picture.
+In: a recipe's ``data`` block. Out: :class:`ConversationData`, which maps a global position to a conversation with
+square uint8 pictures, laid out as the model reads it. All chance in it comes from (seed, position). A conversation that
+cannot be read, has too many pictures or is too long is passed over, counted and named, like an unreadable picture.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ConversationDataConfig(config.Config):
     max_images: int = Field(1, ge=0)
     """Conversations with more pictures are passed over (Scale-RAE: 1)."""
     max_tokens: int = Field(512, ge=8)
-    """Conversations that are longer, slots of pictures included, are passed over (Scale-RAE: 512, 1024 in finetuning)."""
+    """Conversations that are longer, slots of pictures included, are passed over (Scale-RAE: 512; finetuning 1024)."""
     row_tokens: int | None = Field(None, ge=8)
     """Pack several conversations into rows of so many tokens; longer ones have a row to themselves. None = one in each
     row. Rows are only as long as the longest of a micro-batch needs, so nothing is filled up to ``max_tokens``."""
@@ -104,8 +104,8 @@ class ConversationData:
 
     def __init__(self, settings: ConversationDataConfig, lay_out: LayOut, seed: int = 0) -> None:
         self.config, self.lay_out, self.seed = settings, lay_out, seed
-        self.sources: list[ConversationSource] = [CONVERSATIONS.build(source) for source in settings.mixture]
         self.names = domain_names(settings.mixture)
+        self.sources: list[ConversationSource] = [CONVERSATIONS.build(source) for source in settings.mixture]
         # A mixture asks its sources for nothing but their lengths.
         domains = [
             Domain(name, cast(Source, source), settings.weight)
@@ -139,7 +139,9 @@ class ConversationData:
             raise BadSample(f"{read.key}: {len(read.images)} pictures, max_images is {self.config.max_images}")
         layout = self.lay_out(read.turns)
         if len(layout) > self.config.max_tokens:
-            raise BadSample(f"{read.key}: {len(layout)} tokens with its pictures, max_tokens is {self.config.max_tokens}")
+            raise BadSample(
+                f"{read.key}: {len(layout)} tokens with its pictures, max_tokens is {self.config.max_tokens}"
+            )
         images = [self._square(image) for image in read.images]
         return layout, np.stack(images) if images else None
 

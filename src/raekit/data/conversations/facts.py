@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from raekit.data.sample import Sample
 from raekit.data.scene_plan import RELATIONS, Task, plan_of
 from raekit.errors import UserError
 
+T = TypeVar("T")
 Kind = Literal["naming", "counting", "colour", "presence", "match"]
 KINDS: tuple[Kind, ...] = ("naming", "counting", "colour", "presence", "match")
 
@@ -181,7 +182,7 @@ def _untrue_scene(facts: Facts, names: Sequence[str], chance: np.random.Generato
     assert facts.task is not None
     include = [dict(wanted) for wanted in facts.include]
     changed = include[int(chance.integers(len(include)))]
-    fields = [field for field in ("class", "color", "position") if field in changed]
+    fields: list[str] = [field for field in ("class", "color", "position") if field in changed]
     fields += ["count"] if facts.task == "counting" else []
     field = _one(fields, chance)
     if field == "class":
@@ -210,7 +211,7 @@ def _absent(facts: Facts, names: Sequence[str], chance: np.random.Generator) -> 
     return None
 
 
-def _one(choices: Sequence[Any], chance: np.random.Generator) -> Any:
+def _one(choices: Sequence[T], chance: np.random.Generator) -> T:
     return choices[int(chance.integers(len(choices)))]
 
 

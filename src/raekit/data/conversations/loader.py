@@ -1,8 +1,8 @@
 """Micro-batches of conversations, read ahead by threads, cut alike for one process and for many.
 
-In: a :class:`~raekit.data.conversations.dataset.ConversationData`. Out: lists of :class:`Talk`, in order, without end. As
-everywhere, global batch k holds the positions ``[k B, (k+1) B)``, and rank r of W takes the r-th of W slices. What was
-passed over is counted; the first few are named in the log.
+In: a :class:`~raekit.data.conversations.dataset.ConversationData`. Out: lists of :class:`Talk`, in order, without end.
+As everywhere, global batch k holds the positions ``[k B, (k+1) B)``, and rank r of W takes the r-th of W slices.
+What was passed over is counted; the first few are named in the log.
 """
 
 from __future__ import annotations

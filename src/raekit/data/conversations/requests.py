@@ -1,8 +1,8 @@
 """Captioned pictures as requests to draw them: "Can you generate a photo of ...?", and the picture for an answer.
 
-In: any source of captioned pictures. Out: conversations in which the picture is the assistant's, to be drawn. People ask
-in many ways, and a model that was trained on one wording reads no other (Scale-RAE, appendix A, rewrites captions the
-same way); some requests are the caption itself, which is what most people type.
+In: any source of captioned pictures. Out: conversations in which the picture is the assistant's, to be drawn. People
+ask in many ways, and a model that was trained on one wording reads no other (Scale-RAE, appendix A, rewrites
+captions the same way); some requests are the caption itself, which is what most people type.
 """
 
 from __future__ import annotations

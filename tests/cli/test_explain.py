@@ -1,0 +1,32 @@
+"""``raekit explain``: what is printed with a machine and without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cli import verbs
+from raekit.cli.explain import explain
+from raekit.errors import UserError
+
+RECIPE = Path(__file__).parents[2] / "recipes/stage2/imagenet256_dit_dh_s.yaml"
+
+
+def test_a_plan_on_a_machine() -> None:
+    out = verbs.run(explain, RECIPE, "--gpu", "h100", "--gpus", "8", "--strategy", "fsdp", "--build")
+    lines = out.splitlines()
+    for title in ("derived", "built on the meta device", "estimate, nothing measured"):
+        assert title in lines
+    for label in ("strategy", "operations a picture", "memory a GPU, GB", "together", "communication", "checkpoint"):
+        assert f"\n  {label}" in out
+    assert "FSDP, one shard in 8 on each GPU (as asked for)" in out
+    header = next(line for line in lines if "memory a GPU, GB" in line)
+    total = next(line for line in lines if line.split()[:2] == ["in", "all"])
+    assert header.split()[4:10] == ["weights", "gradients", "moments", "averages", "gathered", "activations"]
+    assert len(total.split()) == 8
+
+
+def test_strategies_that_do_not_exist() -> None:
+    with pytest.raises(UserError, match="--strategy: 'zero' is not known; known: auto, ddp, fsdp, hsdp"):
+        verbs.run(explain, RECIPE, "--gpu", "h100", "--strategy", "zero")
