@@ -9,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 DEMO   := out/demo
-PROMPTS := "a red apple" "a cat face" "a grinning face" "an angry face"
+PROMPTS := "a red apple" "four bananas" "a blue cup" "a grinning face"
 
 .PHONY: demo test lint help clean
 .DELETE_ON_ERROR:

@@ -2,9 +2,9 @@
 
     python scripts/bundle_nano.py
 
-In: runs/nano/{encoder,decoder_bundled,generator}. Out: src/raekit/models/nano/{encoder,autoencoder,generator}. The encoder is
-copied as it is (its bytes are its identity); decoder and generator are stored in bf16. The model card beside them,
-README.md, is written by hand.
+In: runs/nano/{encoder,decoder_bundled,generator}. Out: src/raekit/models/nano/{encoder,autoencoder,generator}. The
+encoder is copied as it is (its bytes are its identity); decoder and generator are stored in bf16. The model card beside
+them, README.md, is written by hand.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Draw what the nano generator was never shown: 16 (concept, style) pairs that were held out of its training.
+"""Draw what the nano generator was never shown: 16 scenes whose combinations were held out of its training.
 
-    python scripts/held_out_sheet.py --shards data/emoji --out docs/held_out_pairs.png
+    python scripts/held_out_sheet.py --shards data/scenes --out docs/held_out_pairs.png
 
-In: the emoji shards and a generator. Out: a sheet, for each pair the picture that was held out beside the one that was
-drawn for its caption. The pairs are chosen by a fixed seed, not by how well they came out.
+In: the shards of scenes and a generator. Out: a sheet, for each scene the picture that was held out beside the one that
+was drawn for its caption. The scenes are chosen by a fixed seed, not by how well they came out.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", type=Path, default=Path("data/emoji"))
+    parser.add_argument("--shards", type=Path, default=Path("data/scenes"))
     parser.add_argument("--model", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=Path("docs/held_out_pairs.png"))
     parser.add_argument("--seed", type=int, default=0)

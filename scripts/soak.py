@@ -201,7 +201,7 @@ def compare(whole: Path, broken: Path) -> list[str]:
     """Names of what differs between the last checkpoints and between the logs."""
     import torch
 
-    from raekit.training import checkpoint_files
+    from raekit.training.saving import checkpoint_files
 
     one, other = (checkpoint_files.load(run / "checkpoints" / f"step_{newest(whole):08d}") for run in (whole, broken))
     names = {(group, name) for group, values in one.tensors.items() for name in values if group != "rng"}

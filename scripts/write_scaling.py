@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raekit.training.scaling import renewed
+from raekit.training.planning.scaling import renewed
 
 if __name__ == "__main__":
     root = Path(__file__).parents[1]

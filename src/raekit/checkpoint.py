@@ -1,7 +1,7 @@
 """Weights on their way in: safetensors files that are whole, and modules that they fit key by key.
 
 In: a file, a module. Out: the module with the file's weights, or a sentence that says what is wrong. What a run of
-training saves and reads lies in :mod:`raekit.training.checkpoint_files`.
+training saves and reads lies in :mod:`raekit.training.saving.checkpoint_files`.
 """
 
 from __future__ import annotations

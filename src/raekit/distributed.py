@@ -1,7 +1,7 @@
 """Several processes that train as one: who they are, and how their numbers meet.
 
 In: what ``torchrun`` says of this process. Out: averages over all processes. Every function is the identity in a single
-process, so callers never ask how many there are. What is done to modules is in ``training/parallel.py``.
+process, so callers never ask how many there are. What is done to modules is in ``training/parallel/placement.py``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import torch
 import two_ranks
 from raekit import distributed
 from raekit.bench.parallel import bench_parallel
-from raekit.training.parallel import ParallelConfig
+from raekit.training.parallel.placement import ParallelConfig
 
 CPU = torch.device("cpu")
 

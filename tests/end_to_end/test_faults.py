@@ -29,17 +29,17 @@ import two_ranks
 from raekit import files
 from raekit.cli.app import main
 from raekit.data.quarantine import QUARANTINE_FILE
-from raekit.training import checkpoint_files
+from raekit.training.guarding.watchdog import EXIT_STUCK
 from raekit.training.loop import Trainer
+from raekit.training.saving import checkpoint_files
 from raekit.training.stage1 import Stage1
-from raekit.training.watchdog import EXIT_STUCK
 
 STEPS = 6
 Raekit = Callable[..., tuple[int, str]]
 DYING = """
 import os, signal
 from raekit.cli.app import main
-from raekit.training import checkpoint_files
+from raekit.training.saving import checkpoint_files
 seal = checkpoint_files._seal
 def seal_or_die(partial, directory, content):
     if content["state"]["step"] == 4:
@@ -51,7 +51,7 @@ main()
 HOLDING = """
 import sys
 from pathlib import Path
-from raekit.training.run_lock import RunLock
+from raekit.training.saving.run_lock import RunLock
 RunLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
 sys.stdin.read()

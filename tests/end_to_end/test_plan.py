@@ -17,9 +17,9 @@ from torch import Tensor
 
 import tiny_recipes
 from raekit.cost import count_flops
-from raekit.training.budget import Budget, plan_budget
 from raekit.training.loop import Trainer
-from raekit.training.machines import Machine
+from raekit.training.planning.budget import Budget, plan_budget
+from raekit.training.planning.machines import Machine
 from raekit.training.stage import Recipe
 
 WITHIN = 0.1

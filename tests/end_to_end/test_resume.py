@@ -20,9 +20,9 @@ from torch import Tensor
 
 import tiny_recipes
 import two_ranks
-from raekit.training import checkpoint_files
 from raekit.training.loop import Trainer
-from raekit.training.snapshots import Progress
+from raekit.training.saving import checkpoint_files
+from raekit.training.saving.snapshots import Progress
 
 STAGES: dict[str, Callable[[Path], dict[str, Any]]] = {"stage1": tiny_recipes.stage1, "stage2": tiny_recipes.stage2}
 HALF, STEPS = 2, 4

@@ -12,9 +12,9 @@ import torch
 
 from raekit.backbones import BACKBONES
 from raekit.errors import UserError
-from raekit.training import latent_outline, unified_plan
 from raekit.training.optim import lr_factor
-from raekit.training.plan import count_backbone, outline_condition
+from raekit.training.planning import latent_outline, unified_plan
+from raekit.training.planning.plan import count_backbone, outline_condition
 from raekit.training.recipe import load_recipe
 from raekit.training.stage1 import Stage1
 from raekit.training.stage2 import Stage2

@@ -14,7 +14,7 @@ from raekit.autoencoder.decoder import ViTDecoder
 from raekit.backbones import BACKBONES
 from raekit.conditioning.base import Cond
 from raekit.training.blocks import blocks_of, holders_of, wrap
-from raekit.training.work import Checkpointing
+from raekit.training.planning.work import Checkpointing
 
 HEAD = {"name": "dit_dh", "size": "nano", "width": 32, "depth": 2, "heads": 2}
 HEAD |= {"head_width": 48, "head_depth": 2, "head_heads": 2}

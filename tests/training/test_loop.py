@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny_recipes
 from raekit.errors import UserError
-from raekit.training import checkpoint_files
 from raekit.training.loop import Trainer
+from raekit.training.saving import checkpoint_files
 from raekit.training.stage1 import Stage1
 
 RECIPES: dict[str, Callable[[Path], dict[str, Any]]] = {

@@ -24,7 +24,7 @@ from raekit.multimodal.unified import UnifiedModel
 from raekit.training.blocks import wrap
 from raekit.training.draws import Draws
 from raekit.training.loop import Trainer
-from raekit.training.parallel import ALONE, Placement
+from raekit.training.parallel.placement import ALONE, Placement
 from raekit.training.stage import Micro, Terms
 from raekit.training.stage2 import Stage2
 from raekit.training.unified import Unified

@@ -1,8 +1,8 @@
 """What sharing the work costs: a training step of one backbone on all processes, its memory by kind and its time.
 
-In: a width and a depth, a way to lie on the processes (``training/parallel.py``). Out: :class:`ParallelReport` of this
-process. Latents are drawn, not encoded: nothing but the backbone is trained, and nothing waits for data. Start it with
-``torchrun``; a process alone is what the others are compared with.
+In: a width and a depth, a way to lie on the processes (``training/parallel/placement.py``). Out:
+:class:`ParallelReport` of this process. Latents are drawn, not encoded: nothing but the backbone is trained, and
+nothing waits for data. Start it with ``torchrun``; a process alone is what the others are compared with.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from raekit.backbones.dit import DiT
 from raekit.conditioning.base import Cond
 from raekit.device import autocast, pick_precision
 from raekit.training.optim import OptimConfig, Updater
-from raekit.training.parallel import ParallelConfig, place_modules
-from raekit.training.sharding import piece
+from raekit.training.parallel.placement import ParallelConfig, place_modules
+from raekit.training.parallel.sharding import piece
 from raekit.transport.objective import FlowMatching
 
 GIGA = 1e9

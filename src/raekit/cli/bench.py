@@ -112,7 +112,7 @@ def parallel(
     from raekit.bench.parallel import bench_parallel
     from raekit.config import validate
     from raekit.device import pick_device
-    from raekit.training.parallel import ParallelConfig
+    from raekit.training.parallel.placement import ParallelConfig
 
     config = validate(ParallelConfig, {"strategy": strategy}, "--strategy")
     own = distributed.join(pick_device(device))

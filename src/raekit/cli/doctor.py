@@ -88,7 +88,7 @@ def speed_verdict(tflops: float, precision: str, device: torch.device) -> str:
     """A measured matmul speed, and whether it is what the device should reach."""
     import torch
 
-    from raekit.training.machines import GPUS
+    from raekit.training.planning.machines import GPUS
 
     value = f"{tflops:.3f} TFLOP/s"
     if device.type != "cuda":

@@ -42,13 +42,13 @@ def explain(
     if derived:
         print_rows("\nderived", derived)
     if build:
-        from raekit.training.assembly import describe_assembly
+        from raekit.training.planning.assembly import describe_assembly
 
         print_rows("\nbuilt on the meta device", describe_assembly(resolved))
     if gpu is not None:
-        from raekit.training.budget import budget
-        from raekit.training.layout import strategy_of
-        from raekit.training.machines import Machine
+        from raekit.training.parallel.layout import strategy_of
+        from raekit.training.planning.budget import budget
+        from raekit.training.planning.machines import Machine
 
         machine, asked = Machine(gpu, gpus, mfu), strategy_of(strategy or resolved.train.parallel.strategy)
         print_rows("\nestimate, nothing measured", budget(resolved.parts(), resolved.train, machine, asked))

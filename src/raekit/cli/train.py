@@ -23,7 +23,7 @@ def train(
     from raekit import distributed
     from raekit.training.loop import Trainer
     from raekit.training.recipe import load_recipe
-    from raekit.training.run import finished_artefact
+    from raekit.training.saving.run import finished_artefact
 
     changes = [*(overrides or []), *([f"run={run}"] if run else [])]
     settings = load_recipe(recipe, changes)

@@ -99,7 +99,7 @@ class GuidanceSweep(Study):
         self.kinds = [kind.strip() for kind in config.kinds.split(",")]
         for kind in self.kinds:
             if kind not in KINDS and config.kinds != "auto":
-                raise UserError(f"kinds: unknown kind {kind!r}; {nearest_hint(kind, KINDS)}")
+                raise UserError(f"kinds: unknown kind {kind!r}; {nearest_hint(kind, list(KINDS))}")
         if config.low > config.high:
             raise UserError(f"low: {config.low:g} is above high, {config.high:g}; the interval goes from low to high")
 

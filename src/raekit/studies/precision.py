@@ -22,7 +22,7 @@ from raekit.studies.plot import Panel, draw_panels
 from raekit.studies.report import StudyReport
 from raekit.training.loop import Trainer
 from raekit.training.recipe import load_recipe
-from raekit.training.run import finished_artefact, read_log
+from raekit.training.saving.run import finished_artefact, read_log
 
 PRECISIONS = ("fp32", "bf16")
 NUM_STRETCHES = 10

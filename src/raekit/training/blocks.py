@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from raekit.training.work import Checkpointing
+from raekit.training.planning.work import Checkpointing
 
 
 def blocks_of(module: nn.Module) -> Iterator[nn.Module]:

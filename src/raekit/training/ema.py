@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from raekit.training.sharding import fill, piece
+from raekit.training.parallel.sharding import fill, piece
 
 
 class EMA:

@@ -24,23 +24,23 @@ from raekit.device import pick_device
 from raekit.encoders.ahead import encode_ahead
 from raekit.errors import UserError
 from raekit.training import STAGES
-from raekit.training.bad_steps import Row
 from raekit.training.blocks import wrap
 from raekit.training.draws import Draws
-from raekit.training.guards import BadRow, Guards
-from raekit.training.machines import RESERVE
-from raekit.training.memory import asked_checkpointing, fitting_checkpointing
+from raekit.training.guarding.bad_steps import Row
+from raekit.training.guarding.guards import BadRow, Guards
+from raekit.training.guarding.stopped import REPORT, kinds, past, write_report
+from raekit.training.guarding.watchdog import Watchdog
 from raekit.training.meter import Meter
 from raekit.training.optim import Updater
-from raekit.training.parallel import layout_of, place
-from raekit.training.reducer import Reducer
-from raekit.training.run import RunDirectory
-from raekit.training.signals import StopRequest
-from raekit.training.snapshots import EMA_GROUP, Progress, Snapshots
+from raekit.training.parallel.placement import layout_of, place
+from raekit.training.parallel.reducer import Reducer
+from raekit.training.planning.machines import RESERVE
+from raekit.training.planning.memory import asked_checkpointing, fitting_checkpointing
+from raekit.training.planning.work import Checkpointing
+from raekit.training.saving.run import RunDirectory
+from raekit.training.saving.signals import StopRequest
+from raekit.training.saving.snapshots import EMA_GROUP, Progress, Snapshots
 from raekit.training.stage import Micro, Player, Recipe, Stage, Terms
-from raekit.training.stopped import REPORT, kinds, past, write_report
-from raekit.training.watchdog import Watchdog
-from raekit.training.work import Checkpointing
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from raekit.training.sharding import cut_like, piece
+from raekit.training.parallel.sharding import cut_like, piece
 
 
 class Muon(torch.optim.Muon):

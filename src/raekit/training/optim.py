@@ -21,7 +21,7 @@ from raekit.config import Config
 from raekit.durations import Steps
 from raekit.training.ema import EMA
 from raekit.training.muon import Muon
-from raekit.training.sharding import cut_like, piece, total_norm
+from raekit.training.parallel.sharding import cut_like, piece, total_norm
 
 IN_A_BLOCK = re.compile(r"(^|\.)\d+\.")
 """Of a weight's name: it belongs to a numbered block. Muon leaves what does not, the embeddings, tables, connectors and

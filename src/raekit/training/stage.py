@@ -29,11 +29,11 @@ from raekit.durations import Steps, resolve_epochs
 from raekit.training import STAGES
 from raekit.training.blocks import blocks_of
 from raekit.training.draws import Draws
-from raekit.training.guards import GuardConfig
+from raekit.training.guarding.guards import GuardConfig
 from raekit.training.optim import OptimConfig
-from raekit.training.parallel import ALONE, ParallelConfig, Placement
-from raekit.training.sharding import cut_like
-from raekit.training.work import Checkpointing, Part
+from raekit.training.parallel.placement import ALONE, ParallelConfig, Placement
+from raekit.training.parallel.sharding import cut_like
+from raekit.training.planning.work import Checkpointing, Part
 
 
 class TrainConfig(Config):

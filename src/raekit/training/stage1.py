@@ -36,13 +36,13 @@ from raekit.errors import UserError
 from raekit.image_grid import image_grid
 from raekit.losses.reconstruction import ReconstructionLoss
 from raekit.metrics.reconstruction import psnr, ssim
-from raekit.training import outline, stage1_plan
 from raekit.training.adversary import Adversary
 from raekit.training.balance import Drawn, Pictures, Slope, Sweep, shares
 from raekit.training.blocks import blocks_of
 from raekit.training.draws import Draws
+from raekit.training.planning import outline, stage1_plan
+from raekit.training.planning.work import Part
 from raekit.training.stage import Group, Micro, Player, Recipe, Stage, Terms, add_terms, named_parameters
-from raekit.training.work import Part
 
 if TYPE_CHECKING:
     AutoencoderChoice = config.Config

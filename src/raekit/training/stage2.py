@@ -42,17 +42,17 @@ from raekit.image_grid import image_grid
 from raekit.lora import Adapter, LoRAConfig
 from raekit.samplers.guidance import check_guidance
 from raekit.samplers.settings import Sampling
-from raekit.training import economics, plan
 from raekit.training.blocks import blocks_of
 from raekit.training.cached import CachedBatch, CachedData, CacheSettings
-from raekit.training.deferred import Deferred
 from raekit.training.draws import Draws
-from raekit.training.latent_outline import check_shape
 from raekit.training.linear_start import start_connector
 from raekit.training.optim import OptimConfig
-from raekit.training.parallel import may_be_cut
+from raekit.training.parallel.deferred import Deferred
+from raekit.training.parallel.placement import may_be_cut
+from raekit.training.planning import economics, plan
+from raekit.training.planning.latent_outline import check_shape
+from raekit.training.planning.work import Part
 from raekit.training.stage import Group, Player, Recipe, Stage
-from raekit.training.work import Part
 from raekit.transport.objective import FlowMatching
 
 if TYPE_CHECKING:
@@ -219,8 +219,7 @@ class Stage2(Stage):
     def frozen(self) -> dict[str, nn.Module]:
         """The latent space, and a language model that is read through but not trained."""
         conditioner, networks = self.generator.conditioner, {"latent_space": self.generator.latent_space}
-        is_read = isinstance(conditioner, PromptConditioner) and self.cached is None
-        if is_read and not conditioner.config.is_llm_trained and not conditioner.is_adapted:
+        if isinstance(conditioner, PromptConditioner) and conditioner.is_cacheable and self.cached is None:
             networks["language_model"] = conditioner.reader
         return networks
 

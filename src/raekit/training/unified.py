@@ -30,11 +30,11 @@ from raekit.multimodal.batch import Conversations, Counts, Seen, Spoken, collate
 from raekit.multimodal.chat import IGNORE
 from raekit.multimodal.conditioner import UnifiedConditioner
 from raekit.multimodal.unified import DIFFUSION_WEIGHT, UnifiedModel
-from raekit.training import unified_plan
 from raekit.training.draws import Draws
+from raekit.training.planning import unified_plan
+from raekit.training.planning.work import Part
 from raekit.training.stage import Micro, Terms, add_terms
 from raekit.training.stage2 import EVALUATION_SEED, Stage2
-from raekit.training.work import Part
 
 ALSO_FROZEN = ("conditioner.head.", "conditioner.adapters.", "conditioner.marks")
 """What is frozen with the language model."""

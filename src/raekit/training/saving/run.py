@@ -1,0 +1,253 @@
+"""A run directory: what was asked, on what machine, and how it went.
+
+recipe.yaml        the resolved recipe, every default written out
+environment.json   versions, device, command line, git commit
+metrics.jsonl      one JSON object per logged step
+loss.png           the logged losses, redrawn as the run goes
+samples/           sheets of pictures, one per sampling step
+checkpoints/       step_00001000/ ..., each complete or absent; damaged_step_00001000/ are never read
+finished.json      where the artefact lies, once the run has come to its end
+run.lock           the process that writes here (``run_lock.py``)
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+
+from raekit import distributed
+from raekit.config import Config, dump_yaml
+from raekit.errors import UserError
+from raekit.files import atomic_file, write_atomically
+from raekit.training.parallel.peers import Peers
+from raekit.training.saving.run_lock import RunLock
+
+FINISHED = "finished.json"
+METRICS = "metrics.jsonl"
+STAMPED_PACKAGES = ("raekit", "torch", "transformers", "numpy", "safetensors", "pydantic", "pillow")
+
+
+class RunDirectory:
+    """The files of one training run; written by the first process only.
+
+    Args:
+        path: the directory; made if absent.
+        recipe: the resolved recipe, written to ``recipe.yaml``.
+        is_resumed: continue in an existing directory; otherwise one that holds checkpoints is refused.
+        has_tensorboard: also write event files below ``tensorboard/``.
+
+    Attributes:
+        peers: all processes of the run.
+        lock: the right to write here; held by the first process from now on.
+
+    Raises:
+        UserError: the directory holds another run, or another process writes it.
+    """
+
+    def __init__(self, path: Path, recipe: Config, is_resumed: bool, has_tensorboard: bool = False) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self._metrics = path / METRICS
+        self._events = None
+        self.peers = Peers.meet()
+        self.lock = RunLock(path)
+        self.peers.by_first(lambda: self._open(recipe, is_resumed))
+        if distributed.is_main() and has_tensorboard:
+            self._events = _event_writer(path / "tensorboard")
+
+    def __enter__(self) -> RunDirectory:
+        self.peers.by_first(self._take)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.lock.release()
+
+    def checkpoint_paths(self) -> list[Path]:
+        """All checkpoints, the newest first; each is complete, but nothing has been said of its content."""
+        return sorted(self.checkpoints.glob("step_*"), reverse=True)
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint after ``step`` optimiser steps lies."""
+        return self.checkpoints / f"step_{step:08d}"
+
+    def prune(self, keep_last: int, keep_every_steps: int | None = None) -> None:
+        """Remove all but the newest ``keep_last`` checkpoints, and those at multiples of ``keep_every_steps``."""
+        for path in self.checkpoint_paths()[keep_last:]:
+            if keep_every_steps is None or step_of(path) % keep_every_steps:
+                self.remove(path)
+
+    def remove(self, path: Path) -> None:
+        """Remove a checkpoint, in such a way that a crash never leaves half of one."""
+        shutil.rmtree(path.rename(path.with_name(f".{path.name}.removed")))
+
+    def set_aside(self, path: Path) -> Path:
+        """Give a damaged checkpoint a name under which it is no longer taken for one; it is never removed."""
+        aside = path.with_name(f"damaged_{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        return path.rename(aside)
+
+    def finished(self, steps: int) -> Path | None:
+        """What the run exported when it came to its end after ``steps`` steps, on every process; None before."""
+        return self.peers.by_first(lambda: finished_artefact(self.path, steps))
+
+    def finish(self, step: int, artefact: Path) -> None:
+        """Write down that the run is over."""
+        record = {"step": step, "artefact": str(artefact.relative_to(self.path))}
+        write_atomically(self.path / FINISHED, json.dumps(record).encode())
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one line to ``metrics.jsonl``, and the same numbers to TensorBoard when it is on."""
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
+
+    def history(self) -> list[dict[str, Any]]:
+        """All logged lines; a line cut short by a crash is left out."""
+        return read_log(self.path)
+
+    def rewind(self, step: int) -> None:
+        """Drop what was logged after ``step``: those steps will be taken again."""
+        rows = [row for row in self.history() if row["step"] <= step]
+        with atomic_file(self._metrics) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def save_image(self, name: str, image: Image.Image) -> Path:
+        """Write a sheet to ``samples/<name>.png``."""
+        path = self.path / "samples" / f"{name}.png"
+        with atomic_file(path) as temporary:
+            image.save(temporary, format="PNG")
+        return path
+
+    def _take(self) -> None:
+        """Have the lock, whoever has had it since this object was made."""
+        self.lock.acquire()
+
+    def _open(self, recipe: Config, is_resumed: bool) -> None:
+        """What the first process does before anybody writes: take the lock, look, sweep up after a crash."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self.lock.acquire()
+        if not is_resumed and self.checkpoint_paths():
+            self.lock.release()
+            raise UserError(
+                f"run directory {str(self.path)!r} holds a run already; pass --resume to continue it or --run DIR"
+            )
+        for partial in self.checkpoints.glob(".step_*"):
+            shutil.rmtree(partial)
+        for partial in self.path.glob(".*.tmp"):
+            partial.unlink()
+        write_atomically(self.path / "recipe.yaml", dump_yaml(recipe).encode())
+        write_atomically(self.path / "environment.json", json.dumps(environment_stamp(), indent=1).encode())
+
+    def plot(self) -> None:
+        """Redraw ``loss.png`` from the log."""
+        rows = [(row["step"], row["loss"]) for row in self.history() if "loss" in row]
+        if len(rows) > 1:
+            with atomic_file(self.path / "loss.png") as temporary:
+                plot_curve(rows).save(temporary, format="PNG")
+
+
+def step_of(path: Path) -> int:
+    """Optimiser steps before the checkpoint at ``path``."""
+    return int(path.name.removeprefix("step_"))
+
+
+def finished_artefact(path: Path, steps: int) -> Path | None:
+    """What a run of ``steps`` steps that has come to its end has exported; None while there is anything left to do."""
+    try:
+        record = json.loads((path / FINISHED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    artefact: Path = path / record["artefact"]
+    last = path / "checkpoints" / f"step_{steps:08d}"
+    return artefact if record["step"] == steps and artefact.exists() and last.is_dir() else None
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """All lines that a run has logged; one cut short by a crash is left out."""
+    path = run / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [row for line in lines if (row := _parse_line(line)) is not None]
+
+
+def environment_stamp() -> dict[str, Any]:
+    """Versions, device and command line: what is needed to say later how a number came about."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in STAMPED_PACKAGES},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "git": _git_commit(),
+    }
+
+
+def plot_curve(points: list[tuple[int, float]], size: tuple[int, int] = (640, 360)) -> Image.Image:
+    """A plain line plot of (step, loss), the axis ends labelled; needs no plotting library."""
+    width, height, margin = *size, 44
+    image = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(image)
+    steps, values = zip(*points, strict=True)
+    low, high = min(values), max(values)
+    span_x, span_y = max(steps[-1] - steps[0], 1), max(high - low, 1e-12)
+    line = [
+        (
+            margin + (s - steps[0]) / span_x * (width - 2 * margin),
+            height - margin - (v - low) / span_y * (height - 2 * margin),
+        )
+        for s, v in points
+    ]
+    draw.rectangle((margin, margin, width - margin, height - margin), outline="#bbbbbb")
+    draw.line(line, fill="#1f5fbf", width=2)
+    draw.text((4, margin - 6), f"{high:.4g}", fill="black")
+    draw.text((4, height - margin - 6), f"{low:.4g}", fill="black")
+    draw.text((margin, height - margin + 8), f"step {steps[0]}", fill="black")
+    draw.text((width - margin - 60, height - margin + 8), f"step {steps[-1]}", fill="black")
+    draw.text((width // 2 - 12, 12), "loss", fill="black")
+    return image
+
+
+def _event_writer(path: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("train.tensorboard: needs the tensorboard package; pip install 'raekit[train]'") from None
+    return SummaryWriter(str(path))
+
+
+def _parse_line(line: str) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(line))
+    except json.JSONDecodeError:
+        return None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _git_commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

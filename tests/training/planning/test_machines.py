@@ -1,0 +1,37 @@
+"""Data sheets and links."""
+
+from __future__ import annotations
+
+import pytest
+
+from raekit.errors import UserError
+from raekit.training.planning.machines import GPUS, Machine
+
+
+def test_known_facts() -> None:
+    """NVLink 4 is advertised as 900 GB/s both ways, a DGX H100 has eight cards of 400 Gbit/s: 400 GB/s a node."""
+    machine = Machine("h100", 512)
+    assert machine.num_nodes == 64 and machine.board == (989, 80, 450, 400)
+    assert machine.bandwidth(8) == pytest.approx(0.8 * 450e9)
+    assert machine.bandwidth(16) == pytest.approx(0.8 * 400e9), "what leaves the node is the narrower place"
+    assert machine.bandwidth_between_nodes() == pytest.approx(0.8 * 50e9)
+    assert machine.bytes_to_fill == pytest.approx(72e9)
+    assert machine.peak(True) == 2 * machine.peak(False) == 989e12
+    assert {name: gpu.gigabytes for name, gpu in GPUS.items() if name[0] in "ahb"} == {
+        "b200": 180,
+        "h200": 141,
+        "h100": 80,
+        "a100": 80,
+        "a100-40": 40,
+    }
+
+
+def test_bad_machines() -> None:
+    with pytest.raises(UserError, match="--gpu: 'h1000' is not listed; did you mean 'h100'"):
+        Machine("h1000")
+    with pytest.raises(UserError, match="--gpus: 0"):
+        Machine("h100", 0)
+    with pytest.raises(UserError, match="--gpus: 12 do not fill nodes of 8"):
+        Machine("h100", 12)
+    with pytest.raises(UserError, match="--mfu: 40"):
+        Machine("h100", mfu=40)

@@ -1,0 +1,77 @@
+"""What stage 2 comes to, against the papers' numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from raekit.backbones.dit_dh import DiTDH
+from raekit.errors import UserError
+from raekit.lora import LoRAConfig
+from raekit.training.planning.plan import backbone_work, count_backbone, describe, parts, reader_work
+from raekit.training.recipe import load_recipe
+from raekit.training.stage2 import Stage2
+
+RECIPES = Path(__file__).parents[3] / "recipes/stage2"
+
+
+def test_dit_dh_xl_costs_what_is_published() -> None:
+    """161.6 billion multiply-adds a forward pass at 256 px, of the released network."""
+    config = DiTDH.Config(size="XL")
+    work = backbone_work(config, (768, 16, 16), 1152, "vector", True)
+    assert work.forward / 2e9 == pytest.approx(161.6, abs=0.05)
+    assert work.parameters == count_backbone(config, (768, 16, 16), 1152) == 837_227_476
+
+
+def test_a_language_model_costs_two_operations_a_weight_and_word() -> None:
+    frozen = reader_work("smollm2-135m", 64, False, False, True)
+    blocks = 134_515_008 - 49_152 * 576
+    attention = 30 * 4 * 64**2 * 9 * 64
+    assert frozen.parameters == 134_515_008 and frozen.activations == 0
+    assert frozen.training == frozen.forward == pytest.approx(2 * 64 * blocks + attention, rel=1e-3)
+    passed, trained = (reader_work("smollm2-135m", 64, is_trained, True, True) for is_trained in (False, True))
+    assert frozen.forward * 1.9 < passed.training < frozen.forward * 2.1 < trained.training < frozen.forward * 3.1
+
+
+def test_parts_of_a_recipe_with_words_in_context() -> None:
+    config = load_recipe(RECIPES / "one_gpu_t2i.yaml", ["backbone.depth=2", "data.image_size=256"])
+    assert isinstance(config, Stage2.Config)
+    found = {part.name: part for part in parts(config)}
+    assert list(found) == ["backbone", "condition", "language model", "encoder"]
+    assert [part.optim for part in found.values()] == ["muon", "muon", None, None]
+    assert found["language model"].work.activations == found["encoder"].work.activations == 0
+    cached = {part.name: part.operations() for part in parts(config.model_copy(update={"cache": Path("cache")}))}
+    assert cached["language model"] == cached["encoder"] == 0 < cached["backbone"]
+
+
+def test_rows_without_a_latent_space_on_disk() -> None:
+    config = load_recipe(RECIPES / "imagenet256_dit_dh_s.yaml")
+    assert isinstance(config, Stage2.Config)
+    rows = dict(describe(config))
+    assert rows["latent"] == "768 x 16 x 16 = 196608 numbers" and rows["time shift"] == "6.928"
+    assert "not there yet" in rows["latent space"] and rows["backbone parameters"] == "195,972,820"
+    with pytest.raises(UserError, match="latent_space: no directory .* state what it will be in `autoencoder`"):
+        describe(config.model_copy(update={"autoencoder": None}))
+
+
+def test_adapters_learn_beside_frozen_weights() -> None:
+    pytest.importorskip("peft")
+    config = DiTDH.Config(size="S", depth=3)
+    shape = ((768, 16, 16), 384, "tokens", True)
+    whole, adapted = backbone_work(config, *shape), backbone_work(config, *shape, LoRAConfig(rank=4))
+    extra = adapted.parameters - whole.parameters
+    assert 0 < extra == adapted.learning < 0.05 * whole.parameters and whole.learning == whole.parameters
+    # No gradients of the weights: about two thirds of the work, a little more for the adapters.
+    assert 0.6 < adapted.training / whole.training < 0.8
+    passed = backbone_work(config, *shape, LoRAConfig(parts=("language_model",)))
+    assert passed.parameters == whole.parameters and passed.learning == 0 < passed.activations < whole.activations
+
+
+def test_parts_of_a_recipe_with_adapters() -> None:
+    pytest.importorskip("peft")
+    config = load_recipe(RECIPES / "finetune_lora.yaml", ["backbone.depth=2"])
+    found = {part.name: part for part in parts(config)}  # type: ignore[arg-type]
+    trained = {name for name, part in found.items() if part.optim is not None}
+    assert trained == {"adapters of the backbone", "adapters of the language model"}
+    assert found["language model"].work.activations > 0 and not found["adapters of the backbone"].work.forward
