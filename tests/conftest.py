@@ -8,12 +8,13 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several processes share the cores; more threads than cores would wait for each other. In the environment, so that
+    # the programs that tests start sum in the same order.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
-
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Several processes share the cores; more threads than cores would wait for each other.
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -73,7 +73,21 @@ def test_a_recipe_opens_with_hardware_expectation_and_state(path: Path) -> None:
     assert f"raekit train recipes/stage1/{path.name}" in DOCUMENT.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+QUICK = ("imagenet256_dit_dh_xl", "t2i_pretrain_2.4b", "raev2_t2i")
+"""Recipes of stage 2, one of each kind, that are explained in every run of the tests; the others take two minutes."""
+
+
+def cases() -> list[object]:
+    """Every recipe; those like one that is looked at anyway are marked slow."""
+    found = sorted(RECIPES.rglob("*.yaml"))
+    is_slow = [path.parent.name == "stage2" and path.stem not in QUICK for path in found]
+    return [
+        pytest.param(path, id=f"{path.parent.name}/{path.stem}", marks=[pytest.mark.slow] if slow else [])
+        for path, slow in zip(found, is_slow, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("path", cases())
 def test_explain_needs_no_network(path: Path) -> None:
     """Published networks are known by their tables. What a run here has yet to make is asked for in one sentence."""
     try:
