@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import tiny_generator
+from raekit.backbones.denoising import PURPOSE_EPS, PURPOSE_TIME
 from raekit.conditioning.base import Cond
 from raekit.errors import UserError
 from raekit.multimodal.batch import Conversations, Counts, PictureDraws, Spoken, collate
 from raekit.multimodal.chat import IGNORE, QUERY, Turn
-from raekit.multimodal.unified import PURPOSE_EPS, PURPOSE_TIME, UnifiedModel, asked
+from raekit.multimodal.unified import UnifiedModel, asked
 from raekit.multimodal.writing import drawn
 from raekit.training.draws import Draws
 from tiny_language_model import build_model
@@ -76,7 +77,11 @@ def test_the_true_latent_is_only_a_target(model: UnifiedModel) -> None:
     assert first["ce"] == second["ce"] and first["diffusion"] != second["diffusion"]
 
 
-def test_the_terms_of_parts_add_up_with_the_counts_of_the_whole(model: UnifiedModel) -> None:
+@pytest.mark.parametrize("times", [1, 3])
+def test_the_terms_of_parts_add_up_with_the_counts_of_the_whole(
+    model: UnifiedModel, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    monkeypatch.setattr(model, "times_per_picture", times)
     whole = batch_of(model, 0, 1, 2, 3)
     assert whole.counts.pictures == 3
     terms = model.loss(whole, draws_of(whole))

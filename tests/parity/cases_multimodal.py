@@ -20,6 +20,7 @@ from parity.cases_autoencoder import hf_encoder
 from raekit.autoencoder.decoder import ViTDecoder
 from raekit.autoencoder.latent import to_grid, to_tokens
 from raekit.autoencoder.rae import RAE
+from raekit.backbones.denoising import PURPOSE_DROP, PURPOSE_EPS, PURPOSE_TIME
 from raekit.checkpoint import load_strict
 from raekit.conditioning.base import Cond
 from raekit.data.conversations.base import turns_of
@@ -28,7 +29,7 @@ from raekit.multimodal.batch import Conversations, Spoken, collate
 from raekit.multimodal.chat import CONTEXT, QUERY, Turn
 from raekit.multimodal.conditioner import UnifiedConditioner
 from raekit.multimodal.session import begin
-from raekit.multimodal.unified import PURPOSE_DROP, PURPOSE_EPS, PURPOSE_TIME, UnifiedModel, asked
+from raekit.multimodal.unified import UnifiedModel, asked
 from raekit.multimodal.writing import self_certainty, write
 from raekit.samplers import SAMPLERS
 from raekit.samplers.guidance import ClassifierFree, published_guide_outside

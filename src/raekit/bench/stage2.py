@@ -12,13 +12,14 @@ from pathlib import Path
 
 import torch
 
+from raekit.backbones.denoising import denoising_losses
 from raekit.bench.report import BenchReport
 from raekit.bench.step import Parts, bench_step, long_enough
 from raekit.conditioning.base import Cond
 from raekit.errors import UserError
 from raekit.training.loop import Trainer
 from raekit.training.stage import Micro, Recipe
-from raekit.training.stage2 import PURPOSE_EPS, PURPOSE_TIME, Stage2
+from raekit.training.stage2 import Stage2
 
 
 def bench_stage2(recipe: Recipe, repeats: int = 5) -> BenchReport:
@@ -42,9 +43,6 @@ def _parts(stage: Stage2, micro: Micro) -> Parts:
     with stage.autocast():
         latent, cond = stage._read(micro.prepared, micro.draws)
     fixed = Cond(**{f.name: None if (v := getattr(cond, f.name)) is None else v.detach() for f in fields(cond)})
-    transport, backbone = stage.generator.transport, stage.generator.backbone
-    t = transport.sample_t(micro.draws.uniform(PURPOSE_TIME))
-    eps = micro.draws.normal(PURPOSE_EPS, latent.shape[1:])
 
     def reading() -> None:
         """Latents and conditions, and the way back through the conditioner where something in it learns."""
@@ -57,7 +55,8 @@ def _parts(stage: Stage2, micro: Micro) -> Parts:
 
     def denoising() -> None:
         with stage.autocast():
-            loss = transport.loss(backbone, latent, fixed, t, eps).mean()
+            terms = denoising_losses(stage.generator, latent, fixed, micro.draws, times=stage.config.times_per_picture)
+        loss = terms["loss"].mean()
         loss.backward()  # type: ignore[no-untyped-call]
 
     return {"encoder and conditioner": reading, "backbone": denoising}

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from raekit.autoencoder.base import Autoencoder, NoiseSource
 from raekit.backbones.base import Backbone
+from raekit.backbones.denoising import Denoiser, denoising_losses
 from raekit.conditioning.base import Cond
 from raekit.data.transforms import to_float
 from raekit.encoders.base import RepresentationEncoder
@@ -35,15 +36,11 @@ from raekit.transport.objective import FlowMatching
 
 DIFFUSION_WEIGHT = 2.0
 """Weight of the diffusion loss beside the cross entropy (Scale-RAE's released code)."""
-PURPOSE_TIME, PURPOSE_EPS, PURPOSE_DROP = range(3)
 
 
-class Drawing(Protocol):
+class Drawing(Denoiser, Protocol):
     """What this needs of a generator: :class:`~raekit.generate.TextToImage` has it."""
 
-    conditioner: Any
-    backbone: Backbone
-    transport: FlowMatching
     latent_space: Any
 
 
@@ -61,6 +58,7 @@ class UnifiedModel:
         eye: pictures to tokens; None for a model that only reads.
         chat: how conversations are laid out.
         diffusion_weight: of the diffusion loss beside the cross entropy.
+        times_per_picture: at how many times a picture to be drawn is learned in a step.
 
     Raises:
         UserError: latent space, tower and projector do not belong together.
@@ -77,7 +75,7 @@ class UnifiedModel:
         self.conditioner, self.backbone, self.transport = conditioner, backbone, transport
         self.latent_space = latent_space
         self.eye = eye_of(conditioner.config, latent_space, tower)
-        self.diffusion_weight = DIFFUSION_WEIGHT
+        self.diffusion_weight, self.times_per_picture = DIFFUSION_WEIGHT, 1
         self.modules: dict[str, nn.Module] = {"backbone": backbone, "conditioner": conditioner}
 
     @classmethod
@@ -108,19 +106,26 @@ class UnifiedModel:
         return cond
 
     @torch.no_grad()
-    def see(self, batch: Conversations, draws: NoiseSource | None = None) -> Seen:
+    def see(self, batch: Conversations, draws: NoiseSource | None = None, is_together: bool = False) -> Seen:
         """A batch through the frozen networks, which no gradient reaches.
 
         Args:
             batch: on any device.
             draws: of its conversations; needed where the latent space is a distribution that is drawn from.
+            is_together: the frozen networks are cut over processes and only run where all run them: without a picture
+                they are shown a black one, whose result is thrown away.
 
         Raises:
             UserError: pictures are shown to a model that only reads.
         """
         device, tokens, latents = self.latent_space.device, None, None
+        black = torch.zeros(1, 3, self.latent_space.output_size, self.latent_space.output_size, device=device)
         if batch.shown is not None:
             tokens = self.look(images=batch.shown)
+        elif is_together and self.eye is not None:
+            self.look(images=black)
+        if batch.drawn is None and is_together:
+            self.latent_space.encode(black)
         if batch.drawn is not None:
             images = unit_range(batch.drawn.to(device))
             if draws is None:
@@ -169,9 +174,7 @@ class UnifiedModel:
         terms = {"ce": ce, "diffusion": ce.new_zeros(())}
         if seen.latents is not None:
             cond, own = self.connect(states, ids), PictureDraws(draws, said.rows, said.places)
-            if is_training:
-                cond = self.conditioner.drop(cond, own.uniform(PURPOSE_DROP))
-            of_pictures = self.picture_losses(seen.latents, cond, own)
+            of_pictures = self.picture_losses(seen.latents, cond, own, is_training)
             terms |= {name: value.sum() / _at_least_one(counts.pictures) for name, value in of_pictures.items()}
         return {"loss": terms["ce"] + self.diffusion_weight * terms["diffusion"], **terms}
 
@@ -200,20 +203,20 @@ class UnifiedModel:
         at_queries = states[ids == QUERY].view(-1, len(self.conditioner.queries), states.shape[-1])
         return self.conditioner.connect({"features": at_queries})
 
-    def picture_losses(self, latents: Tensor, cond: Cond, draws: NoiseSource) -> dict[str, Tensor]:
+    def picture_losses(
+        self, latents: Tensor, cond: Cond, draws: NoiseSource, is_training: bool = False
+    ) -> dict[str, Tensor]:
         """``diffusion`` ``[K]`` of latents ``[K,C,h,w]`` under a condition; with an early head also its two parts.
 
         Args:
             latents: clean.
             cond: of ``K`` pictures.
             draws: random numbers of the pictures.
+            is_training: drop conditions, and learn each picture at ``times_per_picture`` times.
         """
-        t = self.transport.sample_t(draws.uniform(PURPOSE_TIME)).to(latents)
-        eps = draws.normal(PURPOSE_EPS, latents.shape[1:]).to(latents)
-        if self.backbone.early is None:
-            return {"diffusion": self.transport.loss(self.backbone, latents, cond, t, eps)}
-        terms = self.transport.losses(self.backbone.with_early, latents, cond, t, eps)
-        return {"diffusion": terms["loss"], "flow": terms["flow"], "self": terms["self"]}
+        times = self.times_per_picture if is_training else 1
+        terms = denoising_losses(self, latents, cond, draws, is_training, times)
+        return {"diffusion": terms.pop("loss"), **terms}
 
     @torch.no_grad()
     def look(self, images: Tensor | None = None, latents: Tensor | None = None) -> Tensor:

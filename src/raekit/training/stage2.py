@@ -28,6 +28,7 @@ from raekit.autoencoder import AUTOENCODERS
 from raekit.autoencoder.base import load_autoencoder
 from raekit.backbones import BACKBONES
 from raekit.backbones.base import Backbone
+from raekit.backbones.denoising import MOST_TIMES, denoising_losses
 from raekit.conditioning import CONDITIONERS
 from raekit.conditioning.base import Cond
 from raekit.conditioning.prompt import PromptConditioner
@@ -64,7 +65,6 @@ else:
     BackboneChoice = component(BACKBONES)
     ConditionerChoice = component(CONDITIONERS)
 
-PURPOSE_TIME, PURPOSE_EPS, PURPOSE_DROP = range(3)
 NUM_START_CAPTIONS = 4096
 """Captions whose features the connector's start is computed from."""
 EVALUATION_SEED = 1
@@ -131,6 +131,9 @@ class Stage2(Stage):
         """Compare every file of the cache with its checksum at the start; leave it out where they are terabytes."""
         is_linear_start: bool = True
         """With a cache: the connector starts as the principal components of the features (``linear_start.py``)."""
+        times_per_picture: int = Field(1, ge=1, le=MOST_TIMES)
+        """At how many times, each with noise of its own, a picture is learned with one reading of its condition. More
+        than one pays where reading is most of a step: a language model that learns (``backbones/denoising.py``)."""
         num_held_out: int = Field(256, gt=0)
         """Held-out pictures used by ``evaluate``."""
 
@@ -318,14 +321,8 @@ class Stage2(Stage):
     def _terms(self, batch: CachedBatch | Batch, draws: Draws, is_training: bool) -> dict[str, Tensor]:
         """Terms of each sample ``[B]``; the condition is dropped in training only."""
         latent, cond = self._read(batch, draws)
-        if is_training:
-            cond = self.generator.conditioner.drop(cond, draws.uniform(PURPOSE_DROP))
-        t = self.generator.transport.sample_t(draws.uniform(PURPOSE_TIME))
-        eps = draws.normal(PURPOSE_EPS, latent.shape[1:])
-        backbone = self.generator.backbone
-        if backbone.early is not None:
-            return self.generator.transport.losses(backbone.with_early, latent, cond, t, eps)
-        return {"loss": self.generator.transport.loss(backbone, latent, cond, t, eps)}
+        times = self.config.times_per_picture if is_training else 1
+        return denoising_losses(self.generator, latent, cond, draws, is_training, times)
 
     def _read(self, batch: CachedBatch | Batch, draws: Draws) -> tuple[Tensor, Cond]:
         """Latents ``[B,C,h,w]`` and conditions of a batch, from the cache or from pictures and captions."""

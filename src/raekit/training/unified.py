@@ -85,7 +85,7 @@ class Unified(Stage2):
     def _open_data(self, config: Stage2.Config) -> None:
         assert isinstance(config, Unified.Config)
         self.model = UnifiedModel.of(self.generator)
-        self.model.diffusion_weight = config.diffusion_weight
+        self.model.diffusion_weight, self.model.times_per_picture = config.diffusion_weight, config.times_per_picture
         self.cached, self._lock = None, threading.Lock()
         self.talks = ConversationData(config.data, self._lay_out, config.seed)
         self.held_out_talks = ConversationData(config.held_out, self._lay_out)

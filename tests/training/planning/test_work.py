@@ -78,3 +78,10 @@ def test_blocks_run_again_cost_a_forward_pass_more_and_keep_less(
     assert part.operations(checkpointing) == operations and part.work.kept(checkpointing) == kept
     twice = Part("redrawn", part.work, optim="adamw", extra_forwards=2)
     assert twice.operations(checkpointing) == operations + 20
+
+
+def test_an_image_seen_at_several_times_costs_so_often_and_weighs_once() -> None:
+    work = backbone_work(CONFIG, LATENT, 32, "vector", False)
+    often = work.at(3)
+    assert often.training == 3 * work.training and often.activations == 3 * work.activations
+    assert often.parameters == work.parameters and often.learning == work.learning

@@ -69,6 +69,7 @@ def parts(config: Stage2.Config) -> tuple[Part, ...]:
     conditioner = outline_condition(config, latent.shape)
     form, still = _form(config.condition), set(config.frozen) if lora is None else set(FROZEN_BY_ADAPTERS)
     work = backbone_work(config.backbone, latent.shape, conditioner.width, form, is_bf16, lora)
+    work = work.at(config.times_per_picture)
     own = Work(_trained(conditioner), ends=_trained(conditioner))
     found = [
         Part("backbone", work, None if "backbone" in still else config.optim.name),

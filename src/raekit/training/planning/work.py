@@ -61,6 +61,13 @@ class Work:
         share = RUN_AGAIN[checkpointing]
         return round((1 - share) * self.activations + share * self.checkpointed)
 
+    def at(self, times: int) -> Work:
+        """Of a network that sees each image at so many times in a step."""
+        if times == 1:
+            return self
+        names = ("forward", "training", "activations", "checkpointed", "again")
+        return replace(self, **{name: times * getattr(self, name) for name in names})
+
     def at_rest(self) -> Work:
         """Of a network that lies in memory and is not run."""
         return Work(self.parameters, block=self.block, ends=self.ends)
