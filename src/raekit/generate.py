@@ -96,7 +96,7 @@ class ImageGenerator(ABC):
             (module if is_outline else module.to(self.device)).eval()
         self.checksum = ""
         self._adapter: lora.Adapter | None = None
-        self._guides: dict[str, ImageGenerator] = {}
+        self._neighbours: dict[str, ImageGenerator] = {}
 
     def __call__(
         self,
@@ -242,15 +242,9 @@ class ImageGenerator(ABC):
             UserError: ``autoencoder`` is not this generator's latent space, the disk is full, or the place is not
                 writable.
         """
-        tensors = {}
-        for group, module in self.modules.items():
-            trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
-            for name, value in module.state_dict().items():
-                tensors[f"{group}.{name}"] = value.to(dtype) if name in trained else value
-        settings = self.config.model_dump(mode="json")
-        self.checksum = generator_files.write(
-            Path(directory), settings, tensors, Path(autoencoder), self.latent_space.checksum
-        )
+        tensors, settings = generator_files.tensors_of(self.modules, dtype), self.config.model_dump(mode="json")
+        latent_space = Path(autoencoder), self.latent_space.checksum
+        self.checksum = generator_files.write(Path(directory), settings, tensors, *latent_space)
 
     @classmethod
     def load(
@@ -321,14 +315,16 @@ class ImageGenerator(ABC):
     def _batch_of_one(self, prompt: Any) -> list[str] | Tensor:
         """A prompt as the conditioner takes it."""
 
+    def neighbour(self, path: str) -> ImageGenerator:
+        """Another generator in the same latent space, loaded once: to move away from, or to be asked."""
+        if path not in self._neighbours:
+            self._neighbours[path] = load_generator(path, self.device, self.precision, self.latent_space)
+        return self._neighbours[path]
+
     def _weaker(self, settings: Sampling) -> ImageGenerator | None:
-        """The generator that auto guidance compares with, loaded once."""
-        path = settings.guide
-        if settings.guidance != "auto" or not settings.is_guided or path is None:
-            return None
-        if path not in self._guides:
-            self._guides[path] = load_generator(path, self.device, self.precision, self.latent_space)
-        return self._guides[path]
+        """The generator that auto guidance compares with."""
+        is_needed = settings.guidance == "auto" and settings.is_guided
+        return self.neighbour(settings.guide) if is_needed and settings.guide is not None else None
 
 
 class TextToImage(ImageGenerator):

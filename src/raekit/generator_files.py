@@ -20,6 +20,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -90,6 +91,16 @@ class GeneratorFiles:
             own = {k.removeprefix(f"{group}."): v for k, v in self.tensors.items() if k.startswith(f"{group}.")}
             may_miss = [name for name in module.state_dict() if optional and name.startswith(optional)]
             load_strict(module, own, f"model {str(self.directory)!r}, {group}", frozenset(may_miss))
+
+
+def tensors_of(modules: Mapping[str, nn.Module], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Weights by ``backbone.*`` and ``conditioner.*``, those that are trained in ``dtype``, the others as they are."""
+    tensors = {}
+    for group, module in modules.items():
+        trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        for name, value in module.state_dict().items():
+            tensors[f"{group}.{name}"] = value.to(dtype) if name in trained else value
+    return tensors
 
 
 def write(

@@ -34,6 +34,9 @@ class Asked:
     def decode(self, latents: Tensor) -> Tensor:
         pytest.fail("a verifier of latents had them rendered")
 
+    def neighbour(self, path: str) -> Any:
+        pytest.fail("nobody else was asked for")
+
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> TextToImage:
@@ -55,6 +58,16 @@ def test_latents_are_judged_without_a_pixel(asked: Asked) -> None:
     by_settings = Judge.of({"name": "answer_logits", "rule": "yes_logit"}, asked)
     assert torch.equal(by_settings(LATENTS, PROMPTS)["score"], verdict["yes_logit"])
     assert torch.equal(Judge.of(own, asked)(LATENTS, PROMPTS)["score"], verdict["score"])
+
+
+def test_a_model_that_only_reads_has_its_latents_judged_by_another(
+    generator: TextToImage, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generator, "_neighbours", {"unified": asked})
+    judge = Judge.of("answer_logits=unified", generator)
+    expected = Judge.of("answer_logits", asked)(LATENTS, PROMPTS)["score"]
+    assert torch.equal(judge(LATENTS, PROMPTS)["score"], expected)
+    assert judge.describe()["path"] == "unified"
 
 
 def test_pixels_are_rendered_for_those_who_see_them(generator: TextToImage) -> None:
@@ -79,7 +92,7 @@ def test_pixels_are_rendered_for_those_who_see_them(generator: TextToImage) -> N
         ("answr_logits", "verifier: unknown name 'answr_logits'; did you mean 'answer_logits'"),
         ({"rule": "yes_logit"}, "verifier: unknown name 'None'"),
         ({"name": "siglip_score", "batch_size": 0}, "verifier 'siglip_score': batch_size"),
-        ("answer_logits=somewhere", "verifier 'answer_logits': path: unknown"),
+        ("answer_logits=somewhere", "model 'somewhere' is no directory"),
         ("answer_logits", "verifier answer_logits: model: its condition is 'query', .*load a unified model .* judge "
          "pixels with clip_score or siglip_score"),
     ],

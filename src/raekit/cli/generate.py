@@ -64,7 +64,7 @@ class Choosing(Config):
     keep: int | None = None
     """How many of the candidates are kept (default: 1)."""
     verifier: str | None = None
-    """Who judges them: `raekit list verifiers`; NAME=DIR names the weights of one that needs some."""
+    """Who judges them: `raekit list verifiers`; NAME=DIR names the weights of one that needs some, or another model."""
     prune_at: float | None = None
     """After this share of the steps drop the worse half, judged by where it is heading; 0.5, say."""
 

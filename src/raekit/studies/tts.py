@@ -62,7 +62,8 @@ class BestOfN(Study):
         keep: str = "1,4"
         """How many of the N are kept, comma-separated."""
         verifiers: str = "auto"
-        """Who chooses, comma-separated (NAME=DIR names weights); auto: all that the model can use as it is."""
+        """Who chooses, comma-separated (NAME=DIR names weights, or the unified model that judges); auto: all that the
+        model can use as it is."""
         prune_at: float = Field(0.5, gt=0, lt=1)
         """Share of the steps after which the worse half may be dropped."""
         tasks: str = ",".join(TASKS)
@@ -106,9 +107,9 @@ class BestOfN(Study):
         sampling: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         pause = Choosing(1, prune_at=config.prune_at).pause(generator.sampling(**sampling).steps)
         assert pause is not None
-        judges = {name: Judge.of(name, generator) for name in self._verifiers(generator)}
-        scenes = open_scenes(config.data, generator.latent_space.output_size, with_held_out=False)
-        prompts = [p for p in choose_prompts(scenes, config.num_per_task, config.seed, None)[0] if p.task in self.tasks]
+        judges = {name.partition("=")[0]: Judge.of(name, generator) for name in self._verifiers(generator)}
+        scenes, every, _ = held_out(config, generator)
+        prompts = [prompt for prompt in every if prompt.task in self.tasks]
         pool = Pool(directory, generator, sampling, pause, config.seed)
         drawn = []
         for number, prompt in enumerate(prompts):

@@ -25,7 +25,7 @@ from raekit.errors import UserError
 from raekit.multimodal.session import begin
 from raekit.multimodal.unified import UnifiedModel, asked
 from raekit.multimodal.writing import Written, write
-from raekit.verifiers.base import LatentVerifier, Verdict, VerifierConfig
+from raekit.verifiers.base import LatentVerifier, LatentVerifierConfig, Verdict
 
 QUESTION = "Does this image align with the prompt: {prompt}?"
 YES, NO = ("yes", "Yes", "YES"), ("no", "No", "NO")
@@ -36,7 +36,7 @@ ACCEPTED = 1e6
 class AnswerLogits(LatentVerifier):
     """Whether the model says that picture and prompt fit."""
 
-    class Config(VerifierConfig):
+    class Config(LatentVerifierConfig):
         """Settings of the answer logits."""
 
         name: Literal["answer_logits"] = "answer_logits"

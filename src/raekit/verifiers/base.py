@@ -2,7 +2,7 @@
 
 In: what was drawn, and a prompt for each or one for all. Out: scores ``[B]``, higher is better. Candidates are judged
 together. There are two kinds: a :class:`LatentVerifier` sees latents ``[B,C,h,w]`` as a generator gives them, through
-the eyes of the unified model that drew them; a :class:`PixelVerifier` sees rendered pictures and needs no such model.
+the eyes of a unified model, by default the one that drew them; a :class:`PixelVerifier` sees rendered pictures and needs no such model.
 """
 
 from __future__ import annotations
@@ -74,6 +74,14 @@ class Verifier(ABC):
     @abstractmethod
     def weigh(self, tokens: Tensor, prompts: Sequence[str]) -> Verdict:
         """The verdict on ``B`` candidates, on any device and in any dtype."""
+
+
+class LatentVerifierConfig(VerifierConfig):
+    """What every verifier of latents has in its settings."""
+
+    path: str | None = None
+    """Directory or hub id of the unified model that judges, in the latent space of the model that draws; None = the
+    model that draws, which then must be unified itself."""
 
 
 class LatentVerifier(Verifier):

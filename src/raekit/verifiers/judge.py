@@ -18,14 +18,14 @@ from raekit.errors import UserError
 from raekit.multimodal.unified import Drawing, UnifiedModel
 from raekit.registry import nearest_hint
 from raekit.verifiers import VERIFIERS
-from raekit.verifiers.base import LatentVerifier, Verdict, Verifier, VerifierConfig
+from raekit.verifiers.base import LatentVerifier, LatentVerifierConfig, Verdict, Verifier, VerifierConfig
 
 PixelScore = Callable[[Tensor, list[Any]], Any]
 """Images ``[B,3,S,S]`` in [0, 1] on the CPU and their prompts to ``B`` numbers, higher is better."""
 
 VerifierChoice = str | Mapping[str, Any] | VerifierConfig | Verifier | PixelScore
-"""A row of :data:`raekit.verifiers.VERIFIERS` (``clip_score=PATH`` names its weights), its settings, a verifier that is
-at hand, or a function of pixels."""
+"""A row of :data:`raekit.verifiers.VERIFIERS` (``clip_score=PATH`` names its weights, ``answer_logits=PATH`` another
+model that judges), its settings, a verifier that is at hand, or a function of pixels."""
 
 
 class Renders(Drawing, Protocol):
@@ -35,6 +35,10 @@ class Renders(Drawing, Protocol):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images ``[B,3,S,S]`` in [0, 1] on the CPU, of latents ``[B,C,h,w]``."""
+        ...
+
+    def neighbour(self, path: str) -> Drawing:
+        """Another generator, in the same latent space."""
         ...
 
 
@@ -63,8 +67,8 @@ class Judge:
         """The judge that ``choice`` means, for ``generator``.
 
         Raises:
-            UserError: an unknown name, settings out of range, weights that are not there, or a verifier of latents for
-                a generator that cannot be asked.
+            UserError: an unknown name, settings out of range, weights that are not there or of another latent space, or
+                a verifier of latents where no model can be asked.
         """
         is_at_hand = isinstance(choice, Verifier) or (callable(choice) and not isinstance(choice, VerifierConfig))
         return cls(choice if is_at_hand else build_verifier(choice, generator), generator.decode)  # type: ignore[arg-type]
@@ -102,13 +106,15 @@ def build_verifier(choice: str | Mapping[str, Any] | VerifierConfig, generator: 
     if not issubclass(kind, LatentVerifier):
         built: Verifier = kind(config, generator.device)  # type: ignore[call-arg]
         return built
+    assert isinstance(config, LatentVerifierConfig)
+    asked = generator if config.path is None else generator.neighbour(config.path)
     try:
-        return kind(config, UnifiedModel.of(generator))
+        return kind(config, UnifiedModel.of(asked))
     except UserError as error:
         others = [name for name in VERIFIERS if not issubclass(VERIFIERS[name], LatentVerifier)]
         raise UserError(
-            f"verifier {config.name}: {error}; load a unified model trained in an RAE's latent space, or judge pixels "
-            f"with {' or '.join(others)}"
+            f"verifier {config.name}: {error}; load a unified model trained in an RAE's latent space, name one that "
+            f"judges ({config.name}=DIR), or judge pixels with {' or '.join(others)}"
         ) from None
 
 

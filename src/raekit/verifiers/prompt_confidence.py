@@ -23,7 +23,7 @@ from raekit.errors import UserError
 from raekit.multimodal.session import begin
 from raekit.multimodal.unified import asked
 from raekit.multimodal.writing import self_certainty
-from raekit.verifiers.base import LatentVerifier, Verdict, VerifierConfig
+from raekit.verifiers.base import LatentVerifier, LatentVerifierConfig, Verdict
 
 REQUEST = "Describe this image."
 
@@ -31,7 +31,7 @@ REQUEST = "Describe this image."
 class PromptConfidence(LatentVerifier):
     """How sure the model is of the prompt's words when it sees the picture."""
 
-    class Config(VerifierConfig):
+    class Config(LatentVerifierConfig):
         """Settings of the prompt confidence."""
 
         name: Literal["prompt_confidence"] = "prompt_confidence"
