@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import raekit
+from raekit import files
 from raekit.errors import UserError
-from raekit.files import atomic_directory, atomic_file, disk_sentence, sha256, write_atomically
+from raekit.files import atomic_directory, atomic_file, disk_sentence, sha256, write_atomically, write_files
 
 
 def names(folder: Path) -> list[str]:
@@ -34,6 +37,11 @@ def test_a_file_is_the_old_one_until_the_block_ends(tmp_path: Path) -> None:
         temporary.write_bytes(b"new")
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new" and names(path.parent) == ["report.json"]
+
+
+def test_several_files_come_into_one_directory(tmp_path: Path) -> None:
+    paths = write_files(tmp_path / "out", {"b": b"1", "a": b"2"})
+    assert [path.name for path in paths] == ["b", "a"] and [path.read_bytes() for path in paths] == [b"1", b"2"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -86,3 +94,14 @@ def test_nothing_here_loads_torch() -> None:
     code = "import sys, raekit.files, raekit.data.tar; assert 'torch' not in sys.modules"
     source = str(Path(raekit.__file__).parents[1])
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": source})
+
+
+def test_what_is_written_can_be_read_by_whom_the_user_lets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "UMASK", 0o027)
+    with files.atomic_directory(tmp_path / "model") as folder:
+        (folder / "part").mkdir(mode=0o700)
+        save_file({"a": torch.zeros(2)}, folder / "part" / "model.safetensors")
+    with files.atomic_file(tmp_path / "one.safetensors") as temporary:
+        save_file({"a": torch.zeros(2)}, temporary)
+    places = ("model", "model/part", "model/part/model.safetensors", "one.safetensors")
+    assert [oct((tmp_path / place).stat().st_mode & 0o777) for place in places] == ["0o750", "0o750", "0o640", "0o640"]

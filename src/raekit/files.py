@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from raekit.errors import UserError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """System error numbers that mean there is no room: the disk's, or the user's share of it."""
+UMASK = os.umask(0o022)
+"""What the user keeps from others. It can only be read by changing it, so once, before any thread runs."""
+os.umask(UMASK)
 
 
 def sha256(path: Path) -> str:
@@ -37,10 +41,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the disk is full or the place is not writable; nothing half-written is left.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not the process number: on a disk that machines share, two of them may have the same one.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        share(temporary)
         flush(temporary)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
@@ -56,6 +62,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def write_files(directory: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write several files of a directory, each as :func:`write_atomically` does; returns their paths."""
+    for name, content in contents.items():
+        write_atomically(directory / name, content)
+    return [directory / name for name in contents]
+
+
 @contextmanager
 def atomic_directory(directory: Path) -> Iterator[Path]:
     """A temporary sibling that becomes ``directory`` when the block ends well, and vanishes when it does not.
@@ -67,9 +80,10 @@ def atomic_directory(directory: Path) -> Iterator[Path]:
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-        temporary.chmod(0o755)
         yield temporary
+        share(temporary)
         for path in temporary.rglob("*"):
+            share(path)
             if path.is_file():
                 flush(path)
         _replace(temporary, directory)
@@ -78,6 +92,12 @@ def atomic_directory(directory: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def share(path: Path) -> None:
+    """Give a file or folder the permissions that the user's umask leaves: temporary folders and, from safetensors 0.8
+    on, files of weights are made for their owner's eyes alone."""
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~UMASK)
 
 
 def make_writable(folder: Path, option: str = "out") -> None:
