@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -85,11 +86,9 @@ def prompts(about: Facts, answer: str) -> set[str]:
 
 
 def test_matching_prompts_are_the_captions_and_others_differ_by_one_thing() -> None:
-    assert prompts(EMOJI, "yes") == {"a flat emoji of a dog", "dog"}
-    assert prompts(EMOJI, "no") == {
-        *("a cat", "a sheep", "a wine glass"),
-        *("a flat emoji of a cat", "a flat emoji of a sheep", "a flat emoji of a wine glass"),
-    }
+    forms = ("{}", "a {}", "a flat emoji of a {}", "{}, flat emoji", "a flat emoji showing a {}")
+    assert prompts(EMOJI, "yes") == {form.format("dog") for form in forms}
+    assert prompts(EMOJI, "no") == {form.format(name) for form in forms for name in ("cat", "sheep", "wine glass")}
     assert prompts(COUNTED, "yes") == {"a picture of three cats"}
     others = {"three dogs", "three dog faces", "three wine glasses", "three sheep", "two cats", "four cats"}
     assert prompts(COUNTED, "no") == {f"a picture of {other}" for other in others}
@@ -99,6 +98,20 @@ def test_matching_prompts_are_the_captions_and_others_differ_by_one_thing() -> N
     assert "a picture of a dog left of a cat" not in untrue
     words = words_of(["a picture of a red dog and a blue cat"])
     assert all(len(words ^ words_of([other])) <= 3 for other in prompts(PAIR, "no"))
+
+
+def test_the_wording_of_a_prompt_does_not_tell_whether_it_is_true() -> None:
+    """A blind model must not do better than chance: true and untrue prompts are told in the same sentences."""
+    scene = facts(
+        "a picture of three cats",
+        tag="counting",
+        include=[{"class": "cat", "count": 3}],
+        alternatives=["three cats", "a photo of three cats", "an emoji scene of three cats"],
+    )
+    for about, names in ((scene, r"(two|three|four) (cat|dog face|dog|wine glasse|sheep)s?"), (EMOJI, "|".join(NAMES))):
+        yes, no = ({re.sub(names, "_", prompt) for prompt in prompts(about, answer)} for answer in ("yes", "no"))
+        assert yes == no and len(yes) >= 4
+    assert answers("match", facts("things, by others", tag="counting", include=[{"class": "cat", "count": 3}])) == {}
 
 
 def test_wordings() -> None:

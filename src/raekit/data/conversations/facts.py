@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from raekit.data.captions import caption_of, counted, with_article
+from raekit.data.captions import alternative_captions, caption_of, counted, with_article
 from raekit.data.palette import GENEVAL_COLOURS
 from raekit.data.sample import Sample
 from raekit.data.scene_plan import RELATIONS, Task, plan_of
@@ -162,23 +162,40 @@ def _presence(facts: Facts, names: Sequence[str], chance: np.random.Generator) -
 
 
 def _match(facts: Facts, names: Sequence[str], chance: np.random.Generator) -> tuple[dict[str, str], str] | None:
-    true = _one(facts.captions, chance)
-    if chance.random() < 0.5:
-        return {"prompt": true}, YES
-    untrue = _untrue_scene(facts, names, chance) if facts.task else _untrue_name(facts, names, chance)
-    return None if untrue is None else ({"prompt": untrue}, NO)
-
-
-def _untrue_name(facts: Facts, names: Sequence[str], chance: np.random.Generator) -> str | None:
-    other = _absent(facts, names, chance)
-    if other is None:
+    shown = _shown(facts, chance)
+    if shown is None or not shown.wordings:
         return None
-    is_plain = facts.style is None or chance.random() < 0.5
-    return with_article(other) if is_plain else caption_of(other, str(facts.style))
+    wording = _one(shown.wordings, chance)
+    if chance.random() < 0.5:
+        return {"prompt": wording.format(it=shown.it, an_it=with_article(shown.it))}, YES
+    untrue = _untrue_scene(facts, names, chance) if facts.task else _absent(facts, names, chance)
+    return None if untrue is None else ({"prompt": wording.format(it=untrue, an_it=with_article(untrue))}, NO)
+
+
+class Shown(NamedTuple):
+    """What a picture shows, in words, and sentences with a gap for it: what is true and what is not are told in the
+    same ones, or the wording would give the answer away."""
+
+    it: str
+    wordings: tuple[str, ...]
+
+
+def _shown(facts: Facts, chance: np.random.Generator) -> Shown | None:
+    if not facts.task:
+        assert facts.name is not None
+        styled = (caption_of("{}", facts.style), *alternative_captions("{}", facts.style)) if facts.style else ()
+        plain = (caption.replace(with_article("{}"), "{an_it}").replace("{}", "{it}") for caption in styled)
+        return Shown(facts.name, tuple(dict.fromkeys(("{it}", "{an_it}", *plain))))
+    try:
+        it = plan_of(facts.task, [dict(wanted) for wanted in facts.include], chance).caption
+    except UserError:  # a scene that others described
+        return None
+    whole = (caption.replace("{", "{{").replace("}", "}}") for caption in facts.captions if it in caption)
+    return Shown(it, tuple(caption.replace(it, "{it}", 1) for caption in whole))
 
 
 def _untrue_scene(facts: Facts, names: Sequence[str], chance: np.random.Generator) -> str | None:
-    """The caption of a scene of which one thing was changed."""
+    """What a scene shows of which one thing was changed."""
     assert facts.task is not None
     include = [dict(wanted) for wanted in facts.include]
     changed = include[int(chance.integers(len(include)))]
@@ -197,7 +214,7 @@ def _untrue_scene(facts: Facts, names: Sequence[str], chance: np.random.Generato
     else:
         changed["count"] = _one([n for n in range(2, MAX_COUNT + 1) if n != changed["count"]], chance)
     try:
-        return f"a picture of {plan_of(facts.task, include, chance).caption}"
+        return plan_of(facts.task, include, chance).caption
     except UserError:  # no scene of the task shows that
         return None
 
