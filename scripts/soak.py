@@ -42,6 +42,8 @@ SAVE_EVERY = 2
 """Steps between checkpoints: a good part of the time is spent writing them."""
 MOST_STEPS = 6
 """Steps that a life may take before it is killed."""
+STEPS_PER_KILL = MOST_STEPS + 3
+"""Steps that a life may get done at most: those, and what it takes until the kill arrives."""
 EARLY = 0.15
 """Share of the kills that come while the run is still starting."""
 
@@ -65,7 +67,8 @@ def main() -> None:
     begin = time.time()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        recipe = make_recipe(folder, steps=2 * arguments.kills + 10)
+        # Enough that the run cannot come to its end while it is still to be killed.
+        recipe = make_recipe(folder, steps=STEPS_PER_KILL * (arguments.kills + 1))
         multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
         live(recipe, folder / "whole", is_resumed=False, background=False).join()
         end = time.time() + arguments.seconds if arguments.seconds else math.inf
