@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from raekit.device import autocast, pick_device, pick_precision
+from raekit.device import autocast, device_name, pick_device, pick_precision
 from raekit.errors import UserError
 
 
@@ -16,6 +16,11 @@ def test_a_device_that_is_not_there_is_told() -> None:
         pick_device("gpu")
 
 
+def test_reports_call_a_gpu_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"fast card {device.index}")
+    assert [device_name(torch.device(name)) for name in ("cpu", "cuda:1")] == ["cpu", "fast card 1"]
+
+
 def test_auto_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
@@ -23,6 +28,11 @@ def test_auto_follows_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {})
     assert pick_precision("auto", cpu) == "fp32"
     assert pick_precision("bf16", cpu) == "bf16"
+
+
+def test_an_unknown_precision_is_told() -> None:
+    with pytest.raises(UserError, match="precision: 'fp8' is not one of auto, fp32, bf16"):
+        pick_precision("fp8", torch.device("cpu"))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

@@ -7,7 +7,7 @@ the arithmetic of matrix products only (norms, softmax, time embedding and losse
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -34,8 +34,19 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """What a report calls a device: a GPU's own name, else ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
-    """``auto`` is bf16 where the hardware multiplies it faster than fp32: CUDA from Ampere on, CPUs with AMX."""
+    """``auto`` is bf16 where the hardware multiplies it faster than fp32: CUDA from Ampere on, CPUs with AMX.
+
+    Raises:
+        UserError: there is no such precision.
+    """
+    if precision not in get_args(Precision):
+        raise UserError(f"precision: {precision!r} is not one of {', '.join(get_args(Precision))}")
     if precision != "auto":
         return precision
     if device.type == "cuda":

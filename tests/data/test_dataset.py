@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from raekit.config import validate
-from raekit.data.dataset import MAX_SKIPS, DataConfig, Dataset, build_dataset, pictures_of
+from raekit.data.dataset import DataConfig, Dataset, build_dataset, pictures_of
 from raekit.data.palette import PALETTE
+from raekit.data.quarantine import MAX_SKIPS
 from raekit.data.sample import ENDLESS
 from raekit.errors import UserError
 

@@ -72,10 +72,10 @@ def test_broken_lines_are_counted_and_the_first_named(write, caplog) -> None:
     with caplog.at_level(logging.WARNING):
         source = open_lines(write(good, *broken, b"", {**good, "caption": "naught"}, {"image": "a\0b"}))
     assert [sample.caption for sample in source] == ["zero", "naught"]
-    assert len(source.left_out) == 7
-    assert "7 lines left out: line 2 is not JSON" in caplog.text
-    assert "line 3 holds a str, not an object; line 4 has no 'image', ..." in caplog.text
-    assert source.left_out[5] == "line 7 names a picture on the web (https://a/b.png): download it first"
+    assert len(source.lines.left_out) == 7
+    assert "7 lines left out: line 2: is not JSON" in caplog.text
+    assert "line 3: holds a str, not an object; line 4: has no 'image', ..." in caplog.text
+    assert source.lines.left_out[5] == "line 7: names a picture on the web (https://a/b.png); download it first"
 
 
 def test_pictures_that_cannot_be_read_are_bad_samples(write, tmp_path) -> None:
@@ -91,7 +91,7 @@ def test_a_file_that_was_cut_since_it_was_opened_gives_bad_samples(write) -> Non
     source = open_lines(path)
     path.write_bytes(path.read_bytes()[:-12])
     assert source[0].image.shape[1] == 4
-    with pytest.raises(BadSample, match="line 2 is not JSON"):
+    with pytest.raises(BadSample, match="line 2: is not JSON"):
         source[1]
 
 
@@ -99,13 +99,13 @@ def test_a_file_that_was_cut_since_it_was_opened_gives_bad_samples(write) -> Non
     ("lines", "settings", "sentence"),
     [
         ([], {}, "names no picture; it is empty"),
-        ([[{"image": "a.png"}]], {}, "line 1 holds a list, not an object"),
+        ([[{"image": "a.png"}]], {}, "line 1: holds a list, not an object"),
         (
             [{"image": "a.png", "text": "t"}],
             {"caption": "txet"},
             r"caption 'txet': no such field .* \['image', 'text'\]",
         ),
-        ([{"picture": "a.png"}], {}, "line 1 has no 'image'"),
+        ([{"picture": "a.png"}], {}, "line 1: has no 'image'"),
     ],
 )
 def test_mistakes_are_named(write, lines, settings, sentence: str) -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raekit.data.mixture import CYCLE, Domain, Mixture, build_schedule
-from raekit.data.sample import ENDLESS, Sample, Source
+from raekit.data.mixture import CYCLE, Domain, Mixture, build_schedule, domain_names
+from raekit.data.sample import ENDLESS, Sample, Source, SourceConfig
 from raekit.errors import UserError
 
 
@@ -103,3 +103,15 @@ def test_weights_too_small_and_empty_mixtures_are_refused() -> None:
         mixture((5, 1), (5, 1e-5))
     with pytest.raises(UserError, match="no source"):
         Mixture([])
+
+
+def test_names_are_those_given_else_told_apart_by_numbers() -> None:
+    given = [("a", ""), ("b", "a_2"), ("a", ""), ("a", "")]
+    assert domain_names([SourceConfig(name=name, domain=domain) for name, domain in given]) == [
+        "a",
+        "a_2",
+        "a_3",
+        "a_4",
+    ]
+    with pytest.raises(UserError, match="mixture: domain 'x' is given to 2 sources"):
+        domain_names([SourceConfig(name=name, domain="x") for name in "ab"])

@@ -4,10 +4,42 @@ import json
 
 import pytest
 
-from raekit.data.quarantine import Quarantine, Skipped
+from raekit.data.quarantine import MAX_SKIPS, Quarantine, Skipped, first_usable
+from raekit.data.sample import BadSample
 from raekit.errors import UserError
 
 BAD = [Skipped("web", "a/1", "a.tar:1: is no picture"), Skipped("emoji", "1", "1: broken metadata")]
+
+
+def usable_from(first: int, skip: int = 1):
+    """A reader of a source whose samples can be used from ``first`` on."""
+
+    def read(index: int) -> str:
+        if index < first:
+            raise BadSample(f"{index}: is bad", skip)
+        return f"sample {index}"
+
+    return read
+
+
+def test_the_next_sample_that_can_be_used_takes_the_place() -> None:
+    assert first_usable(usable_from(3), 5, 9, "web", str) == ("sample 5", ())
+    found, skipped = first_usable(usable_from(3), 1, 9, "web", "s{}".format)
+    assert found == "sample 3" and skipped == tuple(Skipped("web", f"s{n}", f"{n}: is bad") for n in (1, 2))
+    assert len(first_usable(usable_from(5, skip=4), 1, 9, "web", str)[1]) == 1  # all that is broken with it is left out
+
+
+def test_the_search_goes_on_at_the_beginning_but_not_for_ever() -> None:
+    def only_the_first(index: int) -> int:
+        if index:
+            raise BadSample("bad")
+        return index
+
+    assert first_usable(only_the_first, 7, 9, "web", str)[0] == 0
+    with pytest.raises(
+        UserError, match=f"source 'web': {MAX_SKIPS} conversations in a row cannot be used, the last: 0:"
+    ):
+        first_usable(usable_from(5), 0, 1, "web", str, "conversations")
 
 
 def test_each_sample_is_noted_once_whoever_sees_it(tmp_path) -> None:

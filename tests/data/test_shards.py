@@ -132,7 +132,7 @@ def test_sidecars_of_other_webdatasets(tmp_path, sidecars, caption: str, label: 
 def test_broken_metadata_is_a_bad_sample(tmp_path, text: bytes) -> None:
     with TarWriter(tmp_path / "a.tar") as tar:
         tar.add("x", {".png": png(1), ".json": text})
-    with pytest.raises(BadSample, match="broken metadata"):
+    with pytest.raises(BadSample, match=r"a.tar:x.json: (is not JSON|holds a list)"):
         open_shards(tmp_path)[0]
 
 

@@ -57,7 +57,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         benchmarks.predict(Scripted(), "seed", [ROW, {**ROW, "question_id": None, "image": None}])
     with pytest.raises(UserError, match=r"rows '.*none.jsonl': cannot be read"):
         benchmarks.read_rows(tmp_path / "none.jsonl")
-    with pytest.raises(UserError, match=r"line 2: holds no object"):
+    with pytest.raises(UserError, match=r"line 2: holds a list, not an object; mend it"):
         benchmarks.read_rows(rows_file(tmp_path / "bad.jsonl", ROW, [1]))
     (tmp_path / "bad.jsonl").write_text("{")
     with pytest.raises(UserError, match=r"line 1: is not JSON"):

@@ -18,23 +18,15 @@ from raekit.data.conversations.base import Turn
 from raekit.errors import UserError
 from raekit.evaluate.understanding import Item, Items, drawn, evaluate_understanding, items_of, open_items, shifted
 from raekit.evaluate.understanding_report import DRAWN, OTHER, TRUE
-from raekit.generate import ImageGenerator, TextToImage, build_generator
+from raekit.generate import TextToImage
 from raekit.latent_file import Latent
 from raekit.understand import Question, Understander
-from tiny_language_model import saved
 
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> TextToImage:
     """A unified model that draws as well."""
-    directory = tmp_path_factory.mktemp("unified")
-    rae = tiny_generator.latent_space(directory / "autoencoder")
-    condition = {"name": "unified", "language_model": saved(directory), "precision": "fp32", "width": 24}
-    recipe = {"backbone": tiny_generator.BACKBONE, "condition": condition, "sampling": {"steps": 2}}
-    torch.manual_seed(0)
-    built = build_generator(ImageGenerator.Config.model_validate(recipe), rae, precision="fp32")
-    assert isinstance(built, TextToImage)
-    return built
+    return tiny_generator.unified(tmp_path_factory.mktemp("unified"), sampling={"steps": 2})
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ def test_every_point_is_measured_once_and_kept(tmp_path: Path, monkeypatch: pyte
     def fails(*_: object) -> None:
         raise AssertionError("drawn again")
 
-    monkeypatch.setattr(GuidanceSweep, "_pictures", fails)
+    monkeypatch.setattr("raekit.studies.guidance.draw_prompts", fails)
     assert study(**settings).run(tmp_path / "out").figures == report.figures
     assert all(path.is_file() for path in report.save(tmp_path / "out"))
 

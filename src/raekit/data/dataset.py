@@ -8,7 +8,6 @@ neither on the batch it falls in nor on the rank that reads it.
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +21,17 @@ from raekit.config import component
 from raekit.data import DATASETS
 from raekit.data.captions import with_article
 from raekit.data.labels import Labels
-from raekit.data.mixture import Domain, Mixture
+from raekit.data.mixture import Domain, Mixture, domain_names
 from raekit.data.palette import PALETTE
-from raekit.data.quarantine import Skipped
-from raekit.data.sample import ENDLESS, BadSample, Pixels, Sample, Source, SourceConfig
+from raekit.data.quarantine import Skipped, first_usable
+from raekit.data.sample import ENDLESS, Pixels, Sample, Source, SourceConfig
 from raekit.data.transforms import CHANCE_CROPS, Crop, compose, mirror, to_chw, to_square
 from raekit.data.wrapped import Checked, InMemory
-from raekit.errors import UserError
 
 if TYPE_CHECKING:
     SourceChoice = SourceConfig
 else:
     SourceChoice = component(DATASETS)
-
-MAX_SKIPS = 100
-"""Unusable samples in a row after which a source is given up."""
 
 ITEM_STREAM = 2
 """Keeps the chance of items apart from that of orders and of sources made on the fly, which use the same seed."""
@@ -193,39 +188,14 @@ class Dataset:
         return choices[number] if ground is None else f"{choices[number]} on {with_article(ground)} background"
 
 
-def domain_names(mixture: Sequence[SourceConfig]) -> list[str]:
-    """What logs and batches call each source: its ``domain``, else its name, numbered where that would be ambiguous.
-
-    Raises:
-        UserError: two sources are given the same ``domain``.
-    """
-    given = Counter(source.domain for source in mixture if source.domain)
-    if twice := [name for name, count in given.items() if count > 1]:
-        raise UserError(f"mixture: domain {twice[0]!r} is given to {given[twice[0]]} sources; name them apart")
-    names: list[str] = []
-    for source in mixture:
-        name, number = source.domain or source.name, 1
-        while not source.domain and (name in names or name in given):
-            number += 1
-            name = f"{source.name}_{number}"
-        names.append(name)
-    return names
-
-
 def read_readable(domain: Domain, index: int) -> tuple[Sample, tuple[Skipped, ...]]:
     """The sample at ``index``, or the next one that can be used, and what was passed over.
 
     Raises:
         UserError: too many in a row cannot be used.
     """
-    skipped: list[Skipped] = []
-    while len(skipped) < MAX_SKIPS:
-        try:
-            return domain.source[index], tuple(skipped)
-        except BadSample as error:
-            skipped.append(Skipped(domain.name, domain.source.key_of(index), str(error)))
-            index = (index + error.skip) % len(domain.source)
-    raise UserError(f"source {domain.name!r}: {MAX_SKIPS} samples in a row cannot be read, the last: {skipped[-1]}")
+    source = domain.source
+    return first_usable(source.__getitem__, index, len(source), domain.name, source.key_of)
 
 
 def build_dataset(settings: DataConfig, seed: int = 0) -> Dataset:

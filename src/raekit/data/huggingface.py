@@ -22,42 +22,45 @@ from raekit.errors import UserError
 INSTALL_LINE = "pip install 'raekit[datasets]'"
 
 
+class TableConfig(SourceConfig):
+    """Which data set, and which of its columns: what is said of a table that is read by index or streamed."""
+
+    path: str
+    """A folder, or the name of a data set on the hub, e.g. ``nyu-visionx/scale-rae-data``."""
+    subset: str | None = None
+    """The configuration, for data sets that have several."""
+    split: str = "train"
+    """The split."""
+    revision: str | None = None
+    """Commit or tag on the hub; give one, or the data may change between runs."""
+    image: str = "image"
+    """Column of the pictures: encoded, as paths, or as arrays of numbers."""
+    caption: str | None = None
+    """Column of the captions, one or a list each; by default caption, captions, text or prompt, or the class."""
+    label: str = "label"
+    """Column of the class indices, where there is one."""
+
+
 class HuggingFace(Source):
     """A Hugging Face data set, from disk or from the hub.
+
+    Attributes:
+        classes: names of classes, by label, where the data set states them.
 
     Raises:
         UserError: the package is missing, the data set cannot be found or fetched, or it lacks a split or a column.
     """
 
-    class Config(SourceConfig):
+    class Config(TableConfig):
         """Which data set, and which of its columns."""
 
         name: Literal["huggingface"] = "huggingface"
-        path: str
-        """A folder, or the name of a data set on the hub, e.g. ``nyu-visionx/scale-rae-data``."""
-        subset: str | None = None
-        """The configuration, for data sets that have several."""
         split: str = "train"
         """The split; slices such as ``train[:1000]`` work for data sets that were not made by ``save_to_disk``."""
-        revision: str | None = None
-        """Commit or tag on the hub; give one, or the data may change between runs."""
-        image: str = "image"
-        """Column of the pictures: encoded, as paths, or as arrays of numbers."""
-        caption: str | None = None
-        """Column of the captions, one or a list each; by default caption, captions, text or prompt, or the class."""
-        label: str = "label"
-        """Column of the class indices, where there is one."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        table = load_table(config)
-        check_columns(config, table.column_names)
-        used = {config.image, config.label, *(CAPTION_FIELDS if config.caption is None else (config.caption,))}
-        table = table.select_columns([name for name in table.column_names if name in used])
-        feature = table.features.get(config.label)
-        self.classes: list[str] = list(getattr(feature, "names", None) or [])
-        """Class names, by label, where the data set states them."""
-        self._table = undecoded(table, config.image)
+        self._table, self.classes = narrowed(load_table(config), config)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -75,19 +78,27 @@ class HuggingFace(Source):
         return fingerprint_of([cfg.image, cfg.caption, cfg.label, len(self), self._table._fingerprint])
 
 
-def check_columns(config: Any, columns: list[str]) -> None:
-    """Refuse settings that name a column which is not there.
+def narrowed(table: Any, config: TableConfig) -> tuple[Any, list[str]]:
+    """A table or stream with only the columns that are needed, its pictures as the bytes and paths they are stored as.
+
+    Returns:
+        It, and the names of the classes, by label, where the data set states them.
 
     Raises:
-        UserError: naming those that are.
+        UserError: the settings name a column that is not there.
     """
+    columns = table.column_names or list(next(iter(table)))
     wanted = {"image": config.image} | ({"caption": config.caption} if config.caption else {})
     for field, column in wanted.items():
         if column not in columns:
             raise UserError(f"{field} {column!r}: {config.path} has no such column; known: {columns}")
+    used = {config.image, config.label, *(CAPTION_FIELDS if config.caption is None else (config.caption,))}
+    table = table.select_columns([name for name in columns if name in used])
+    classes = list(getattr((table.features or {}).get(config.label), "names", None) or [])
+    return _undecoded(table, config.image), classes
 
 
-def sample_of(row: dict[str, Any], config: Any, classes: list[str], name: str, key: str) -> Sample:
+def sample_of(row: dict[str, Any], config: TableConfig, classes: list[str], name: str, key: str) -> Sample:
     """One row as a sample.
 
     Args:
@@ -108,7 +119,7 @@ def sample_of(row: dict[str, Any], config: Any, classes: list[str], name: str, k
     return Sample(image, caption, key, metadata)
 
 
-def load_table(config: Any, is_streamed: bool = False) -> Any:
+def load_table(config: TableConfig, is_streamed: bool = False) -> Any:
     """The table of one split, or a stream of its rows; imports the package only here.
 
     Raises:
@@ -136,7 +147,7 @@ def load_table(config: Any, is_streamed: bool = False) -> Any:
         ) from None
 
 
-def _split_of(saved: Any, config: Any) -> Any:
+def _split_of(saved: Any, config: TableConfig) -> Any:
     """One split of what ``save_to_disk`` wrote; a folder of a single split has no name for it."""
     if not isinstance(saved, dict):
         return saved
@@ -145,7 +156,7 @@ def _split_of(saved: Any, config: Any) -> Any:
     return saved[config.split]
 
 
-def undecoded(table: Any, column: str) -> Any:
+def _undecoded(table: Any, column: str) -> Any:
     """The table with its pictures as the bytes and paths they are stored as."""
     datasets = importlib.import_module("datasets")
     feature = table.features[column]

@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raekit.data.fingerprint import fingerprint_of
-from raekit.data.huggingface import check_columns, load_table, sample_of, undecoded
+from raekit.data.huggingface import TableConfig, load_table, narrowed, sample_of
 from raekit.data.readahead import ReadAhead
-from raekit.data.records import CAPTION_FIELDS
-from raekit.data.sample import ENDLESS, Sample, Source, SourceConfig
+from raekit.data.sample import ENDLESS, Sample, Source
 from raekit.errors import UserError
 from raekit.files import write_atomically
 
@@ -45,28 +44,17 @@ ORDER_STREAM = 5
 class HuggingFaceStream(Source):
     """A Hugging Face data set, streamed from the hub or from a disk.
 
+    Attributes:
+        classes: names of classes, by label, where the data set states them.
+
     Raises:
         UserError: as :class:`~raekit.data.huggingface.HuggingFace`; or it has fewer files than there are lanes.
     """
 
-    class Config(SourceConfig):
+    class Config(TableConfig):
         """Which data set, which of its columns, and how it is streamed."""
 
         name: Literal["huggingface_stream"] = "huggingface_stream"
-        path: str
-        """A folder of Parquet or Arrow files, or the name of a data set on the hub."""
-        subset: str | None = None
-        """The configuration, for data sets that have several."""
-        split: str = "train"
-        """The split."""
-        revision: str | None = None
-        """Commit or tag on the hub; give one, or the data may change between runs."""
-        image: str = "image"
-        """Column of the pictures: encoded, as paths, or as arrays of numbers."""
-        caption: str | None = None
-        """Column of the captions, one or a list each; by default caption, captions, text or prompt, or the class."""
-        label: str = "label"
-        """Column of the class indices, where there is one."""
         seed: int = 0
         """Of the order within blocks."""
         shuffle_buffer: int = Field(1000, ge=1)
@@ -80,16 +68,9 @@ class HuggingFaceStream(Source):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        table = load_table(config, is_streamed=True)
-        columns = table.column_names or list(next(iter(table)))
-        check_columns(config, columns)
-        used = {config.image, config.label, *(CAPTION_FIELDS if config.caption is None else (config.caption,))}
-        table = table.select_columns([name for name in columns if name in used])
-        self.classes: list[str] = list(getattr((table.features or {}).get(config.label), "names", None) or [])
-        """Class names, by label, where the data set states them."""
+        table, self.classes = narrowed(load_table(config, is_streamed=True), config)
         if config.lanes > table.num_shards:
             raise UserError(f"lanes: {config.lanes}, but {config.path} has only {table.num_shards} files; lower it")
-        table = undecoded(table, config.image)
         self._order = lru_cache(maxsize=2 * config.lanes + 2)(self._permutation)
         marks = config.bookmarks.expanduser() / _digest(config)
         self._lanes = [

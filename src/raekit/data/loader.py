@@ -1,8 +1,7 @@
-"""Batches: the endless sequence of positions, cut alike for one process and for many.
+"""Batches of pictures with their captions, read ahead, in order.
 
-In: a :class:`~raekit.data.dataset.Dataset`, a global batch size, this process's rank. Out: :class:`Batch`. Global batch
-k holds the positions ``[k B, (k+1) B)`` and rank r of W takes the r-th of W slices, so that the number of GPUs changes
-who reads a sample but not which samples a step sees. The state is one integer, the next position.
+In: a :class:`~raekit.data.dataset.Dataset`, a global batch size, this process's rank. Out: :class:`Batch`. Which
+positions are whose, and what the state is, says :mod:`raekit.data.position_loader`.
 
 Pictures are decoded ahead by threads (Pillow lets go of Python's lock while it decodes and scales); batches come out
 in order whatever the threads do.
@@ -10,8 +9,7 @@ in order whatever the threads do.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,16 +19,10 @@ from torch import Tensor
 
 from raekit import config
 from raekit.data.dataset import DataConfig, Dataset, Item, build_dataset
-from raekit.data.quarantine import Quarantine, Skipped
-from raekit.data.readahead import in_order
-from raekit.errors import UserError
+from raekit.data.position_loader import PositionLoader
+from raekit.data.quarantine import Skipped
 
 __all__ = ["Batch", "DataConfig", "Loader", "build_dataset", "collate"]
-
-_log = logging.getLogger(__name__)
-
-NAMED_SKIPS = 5
-"""Unusable samples that the log names one by one; after that it only counts them."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +67,7 @@ class Batch:
         return replace(self, image=self.image.pin_memory(), positions=self.positions.pin_memory(), labels=labels)
 
 
-class Loader:
+class Loader(PositionLoader[Batch]):
     """An iterator of batches; see the module's docstring.
 
     Args:
@@ -87,11 +79,6 @@ class Loader:
         start_position: first position.
         stop: position to stop at, with a last batch that may be smaller; endless by default.
         settings: threads and read-ahead.
-
-    Attributes:
-        position: the next position that :func:`next` has not given yet.
-        num_skipped: unusable samples replaced on this rank since it was made.
-        quarantine: where they are written down, if anywhere.
     """
 
     class Config(config.Config):
@@ -115,16 +102,9 @@ class Loader:
         stop: int | None = None,
         settings: Config | None = None,
     ) -> None:
-        if batch_size < 1 or batch_size % world:
-            raise UserError(f"batch_size {batch_size}: must be a positive multiple of the {world} processes")
-        self.dataset = dataset if seed is None else dataset.with_seed(seed)
-        self.batch_size = batch_size
-        self.rank, self.world = rank, world
-        self.position, self.stop = start_position, stop
         self.settings = settings or Loader.Config()
-        self.num_skipped = 0
-        self.quarantine: Quarantine | None = None
-        self._reported, self._named = 0, list[str]()
+        super().__init__(batch_size, rank, world, start_position, stop, self.settings.threads, self.settings.prefetch)
+        self.dataset = dataset if seed is None else dataset.with_seed(seed)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -139,46 +119,13 @@ class Loader:
         """Go on from :meth:`state_dict`; takes effect at the next ``iter``."""
         self.position = int(state["position"])
 
-    def __iter__(self) -> Iterator[Batch]:
-        threads, ahead = self.settings.threads, self.settings.prefetch
-        batches = in_order(self._read, self._starts(), threads, ahead) if threads else map(self._read, self._starts())
-        for batch in batches:
-            self.position = self._end(self.position)
-            self._report(batch)
-            yield batch
-
-    def _starts(self) -> Iterator[int]:
-        """The first position of each global batch from here on."""
-        start = self.position
-        while self.stop is None or start < self.stop:
-            yield start
-            start = self._end(start)
-
-    def _end(self, start: int) -> int:
-        """Where the global batch that begins at ``start`` ends."""
-        return start + self.batch_size if self.stop is None else min(start + self.batch_size, self.stop)
-
-    def _read(self, start: int) -> Batch:
-        """This rank's slice of the global batch that begins at ``start``."""
-        size = self._end(start) - start
-        mine = range(start + size * self.rank // self.world, start + size * (self.rank + 1) // self.world)
-        batch = collate([self.dataset[position] for position in mine], list(mine), self.dataset.config.image_size)
+    def read(self, positions: range) -> Batch:
+        items = [self.dataset[position] for position in positions]
+        batch = collate(items, list(positions), self.dataset.config.image_size)
         return batch.pinned() if self.settings.pin_memory else batch
 
-    def _report(self, batch: Batch) -> None:
-        """Name the first few unusable samples; then say how many there are each time their number has doubled."""
-        self.num_skipped += batch.num_skipped
-        if self.quarantine is not None and batch.skipped:
-            self.quarantine.add(batch.skipped)
-        fresh = [reason for reason in dict.fromkeys(map(str, batch.skipped)) if reason not in self._named]
-        fresh = fresh[: NAMED_SKIPS - len(self._named)]
-        if fresh or (batch.skipped and self.num_skipped >= 2 * self._reported):
-            self._named.extend(fresh)
-            self._reported = self.num_skipped
-            _log.warning(
-                "unusable samples replaced by the next ones, %d so far, at position %d%s",
-                self.num_skipped, self.position, "".join(f"\n  {reason}" for reason in fresh),
-            )  # fmt: skip
+    def skipped_in(self, batch: Batch) -> Sequence[Skipped]:
+        return batch.skipped
 
 
 def collate(items: list[Item], positions: list[int], size: int) -> Batch:

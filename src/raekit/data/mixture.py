@@ -12,6 +12,7 @@ endless one in its own order.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +20,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from raekit.data.sample import Source
+from raekit.data.sample import PartConfig, Source
 from raekit.errors import UserError
 
 CYCLE = 1000
@@ -121,3 +122,22 @@ def build_schedule(weights: Sequence[float], cycle: int = CYCLE) -> NDArray[np.i
         raise UserError(f"mixture weight {min(weights)}: below 1/{cycle} of all; raise it or leave the source out")
     times = np.concatenate([(np.arange(count) + 0.5) / count for count in counts])
     return np.repeat(np.arange(len(weights)), counts)[np.argsort(times, kind="stable")]
+
+
+def domain_names(mixture: Sequence[PartConfig]) -> list[str]:
+    """What logs and batches call each source: its ``domain``, else its name, numbered where that would be ambiguous.
+
+    Raises:
+        UserError: two sources are given the same ``domain``.
+    """
+    given = Counter(source.domain for source in mixture if source.domain)
+    if twice := [name for name, count in given.items() if count > 1]:
+        raise UserError(f"mixture: domain {twice[0]!r} is given to {given[twice[0]]} sources; name them apart")
+    names: list[str] = []
+    for source in mixture:
+        name, number = source.domain or source.name, 1
+        while not source.domain and (name in names or name in given):
+            number += 1
+            name = f"{source.name}_{number}"
+        names.append(name)
+    return names

@@ -1,8 +1,9 @@
-"""Samples that cannot be used, written down once each: a file of a run that says which, where and why.
+"""Samples that cannot be used: passed over, and written down once each in a file that says which, where and why.
 
-In: what readers had to pass over. Out: ``quarantine.jsonl``, one ``{"source", "key", "reason"}`` a line, and how many
-there are of each source. Processes of a run write the same file, a whole line at a time; what another one has noted is
-not noted again. The file outlives the process, so that the counts are right after a resume too.
+In: what readers had to pass over. Out: the next one that can be used; and ``quarantine.jsonl`` of a run, one
+``{"source", "key", "reason"}`` a line, with how many there are of each source. Processes of a run write the same file,
+a whole line at a time; what another one has noted is not noted again. The file outlives the process, so that the counts
+are right after a resume too.
 """
 
 from __future__ import annotations
@@ -11,12 +12,19 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from raekit.data.sample import BadSample
 from raekit.errors import UserError
 from raekit.files import disk_sentence
+
+T = TypeVar("T")
+
+MAX_SKIPS = 100
+"""Unusable samples in a row after which a source is given up."""
 
 QUARANTINE_FILE = "quarantine.jsonl"
 """Name of the file in a run directory."""
@@ -38,6 +46,32 @@ class Skipped:
 
     def __str__(self) -> str:
         return self.reason
+
+
+def first_usable(
+    read: Callable[[int], T], index: int, length: int, source: str, key_of: Callable[[int], str], kind: str = "samples"
+) -> tuple[T, tuple[Skipped, ...]]:
+    """What can be read at ``index`` or, where that cannot be used, at the next one that can; and what was passed over.
+
+    Args:
+        read: raises BadSample where an index cannot be used.
+        index: in ``[0, length)``.
+        length: of the source, which begins anew at its end.
+        source: its name.
+        key_of: the name of a sample within it.
+        kind: what it holds, in the plural.
+
+    Raises:
+        UserError: too many in a row cannot be used.
+    """
+    skipped: list[Skipped] = []
+    while len(skipped) < MAX_SKIPS:
+        try:
+            return read(index), tuple(skipped)
+        except BadSample as error:
+            skipped.append(Skipped(source, key_of(index), str(error)))
+            index = (index + error.skip) % length
+    raise UserError(f"source {source!r}: {MAX_SKIPS} {kind} in a row cannot be used, the last: {skipped[-1]}")
 
 
 class Quarantine:

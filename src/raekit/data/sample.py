@@ -65,15 +65,22 @@ class BadSample(Exception):
         self.skip = skip
 
 
-class SourceConfig(config.Config):
-    """What every source's settings have, so that sources can stand side by side in a mixture."""
+class PartConfig(config.Config):
+    """What the settings of every source have, of pictures or of conversations, so that several can be mixed."""
 
     name: str
-    """Which source: a row of :data:`raekit.data.DATASETS`."""
+    """Which source."""
     weight: float = Field(1.0, gt=0)
     """Share in a mixture, relative to the other weights."""
     domain: str = ""
     """Name in logs and batches; by default the source's own name, numbered where several would share it."""
+
+
+class SourceConfig(PartConfig):
+    """What the settings of every source of pictures have."""
+
+    name: str
+    """Which source: a row of :data:`raekit.data.DATASETS`."""
 
 
 class Source(ABC):

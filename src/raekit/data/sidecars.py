@@ -5,13 +5,12 @@ In: the contents of ``.json``, ``.txt`` and ``.cls``, those that are there. Out:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from raekit.data.decode import IMAGE_SUFFIXES
-from raekit.data.records import captions_in, described
-from raekit.data.sample import BadSample, whole_number
+from raekit.data.records import captions_in, described, record_in
+from raekit.data.sample import whole_number
 from raekit.data.tar import Members, Span
 
 SIDECARS = (".json", ".txt", ".cls")
@@ -36,14 +35,9 @@ def told(contents: Mapping[str, bytes], name: str, caption_field: str | None = N
         caption_field: field of the JSON that holds the captions; by default caption, the ``.txt``, or the usual others.
 
     Raises:
-        BadSample: the JSON is broken.
+        BadSample: the JSON is broken, or no object.
     """
-    try:
-        record = json.loads(contents[".json"]) if ".json" in contents else {}
-    except ValueError as error:
-        raise BadSample(f"{name}: broken metadata ({error})") from None
-    if not isinstance(record, dict):
-        raise BadSample(f"{name}: broken metadata ({type(record).__name__}, not an object)")
+    record = record_in(contents[".json"], f"{name}.json") if ".json" in contents else {}
     captions = captions_in(record, caption_field)
     if ".txt" in contents and caption_field is None and "caption" not in record:
         captions = [contents[".txt"].decode(errors="replace").strip()]

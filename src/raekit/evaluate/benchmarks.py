@@ -20,14 +20,16 @@ want the letter of a choice.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from raekit.data.json_lines import lines_of
+from raekit.data.records import record_in
+from raekit.data.sample import BadSample
 from raekit.errors import UserError
 from raekit.evaluate.benchmark_forms import BENCHMARKS, Asked, Benchmark, Predicted, Row, is_picture
-from raekit.files import write_atomically
+from raekit.files import write_files
 from raekit.understand import BATCH_SIZE, Progress, Question, Understander
 
 NOT_SCORED = "these are answers, not scores: the benchmark's own tool or server makes scores of them"
@@ -84,9 +86,7 @@ def write(name: str, predicted: Sequence[Predicted], directory: Path, model: str
         UserError: rows that the benchmark's tool cannot score, or the place is not writable.
     """
     contents = benchmark_of(name).files(predicted, model)
-    for file, content in contents.items():
-        write_atomically(directory / file, content.encode())
-    return [directory / file for file in contents]
+    return write_files(directory, {file: content.encode() for file, content in contents.items()})
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -95,23 +95,17 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: no such file, or a line that is no object.
     """
+    rows = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        for number, _, line in lines_of(path):
+            row = record_in(line, f"rows {str(path)!r}, line {number}")
+            rows.append({key: _placed(value, path.parent) if is_picture(key) else value for key, value in row.items()})
+    except OSError as error:
         raise UserError(
             f"rows {str(path)!r}: cannot be read ({error}); give a file with one JSON object a line"
         ) from None
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"rows {str(path)!r}, line {number}: is not JSON ({error}); mend it") from None
-        if not isinstance(row, dict):
-            raise UserError(f"rows {str(path)!r}, line {number}: holds no object; give one row a line")
-        rows.append({key: _placed(value, path.parent) if is_picture(key) else value for key, value in row.items()})
+    except BadSample as error:
+        raise UserError(f"{error}; mend it: one row a line") from None
     return rows
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from raekit.autoencoder.base import Autoencoder
 from raekit.cost import Stopwatch, count_flops
 from raekit.data.transforms import to_float
+from raekit.device import device_name
 from raekit.evaluate.figures import PIXELS, Instruments, Ledger
 from raekit.evaluate.pictures import Page, Pictures
 from raekit.evaluate.report import Column, Cost, Report, distance_notes
@@ -110,7 +111,7 @@ def settings_of(pictures: Pictures, instruments: Instruments, device: torch.devi
         "lpips": instruments.lpips is not None,
         "reader": None if instruments.reader is None else instruments.reader.describe(),
         "batch size": pictures.batch_size,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": device_name(device),
         "failed readings": pictures.num_skipped,
         "repeated pictures": pictures.num_repeated,
     }

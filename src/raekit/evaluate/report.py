@@ -1,25 +1,18 @@
 """What an evaluation found: one column a model, as JSON, as a table, and as a page with sheets of pictures.
 
-In: :class:`Column` records. Out: ``report.json``, ``report.html`` and ``sheet_*.png`` in one directory. The table is
-built once, as rows of text, and shown alike on a terminal and on the page.
+In: :class:`Column` records. Out: ``report.json``, ``report.html`` and ``sheet_*.png`` in one directory.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from raekit.evaluate.figures import Figures, Mean
-from raekit.files import write_atomically
-from raekit.image_grid import encode_png
-
-JSON_FILE, PAGE_FILE = "report.json", "report.html"
+from raekit.evaluate.page import Page, Row, sheets
 
 ALL = "all pictures"
 COST = "cost"
@@ -29,14 +22,6 @@ DIGITS = {"psnr": 2, "ssim": 4, "lpips": 4}
 
 FEW = "*"
 """Marks distances over too few pictures."""
-
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
-table { border-collapse: collapse; } td, th { padding: .25rem .9rem; text-align: right; }
-td:first-child, th:first-child { text-align: left; } th { border-bottom: 2px solid; }
-tr.group td { border-top: 1px solid; font-weight: bold; padding-top: .7rem; }
-img { max-width: 100%; image-rendering: pixelated; } dt { font-weight: bold; }
-"""
 
 
 @dataclass(frozen=True)
@@ -73,10 +58,6 @@ class Column:
     overall: Figures
     domains: dict[str, Figures]
     cost: Cost
-
-
-Row = tuple[str, list[str]]
-"""A label and one cell for each column."""
 
 
 @dataclass(frozen=True)
@@ -122,44 +103,9 @@ class Report:
         Raises:
             UserError: the disk is full or the place is not writable.
         """
-        contents = {JSON_FILE: (json.dumps(self.as_json(), indent=1) + "\n").encode()}
-        names = {f"sheet_{number}.png": title for number, title in enumerate(self.sheets, 1)}
-        for name, title in names.items():
-            contents[name] = encode_png(self.sheets[title])
-        contents[PAGE_FILE] = self.page(names).encode()
-        for name, content in contents.items():
-            write_atomically(directory / name, content)
-        return [directory / name for name in contents]
-
-    def page(self, images: dict[str, str]) -> str:
-        """The report as one HTML page.
-
-        Args:
-            images: files that lie beside it, with their titles.
-        """
-        title = escape(self.title)
-        settings = "".join(f"<dt>{escape(key)}</dt><dd>{escape(_shown(value))}</dd>" for key, value in self._facts())
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
-        pictures = "".join(f'<h2>{escape(text)}</h2><img src="{escape(file)}" alt="">' for file, text in images.items())
-        return (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-            f"<h1>{title}</h1>{self._html_table()}<ul>{notes}</ul>{pictures}<h2>Settings</h2><dl>{settings}</dl></html>\n"
-        )
-
-    def _facts(self) -> Iterator[tuple[str, Any]]:
-        yield from self.settings.items()
-        for column in self.columns:
-            yield column.name, column.facts
-
-    def _html_table(self) -> str:
-        head = "".join(f"<th>{escape(column.name)}</th>" for column in self.columns)
-        lines = [f"<table><tr><th></th>{head}</tr>"]
-        for group, rows in self.table():
-            lines.append(f'<tr class="group"><td colspan="{len(self.columns) + 1}">{escape(group)}</td></tr>')
-            for label, cells in rows:
-                shown = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-                lines.append(f"<tr><td>{escape(label)}</td>{shown}</tr>")
-        return "".join([*lines, "</table>"])
+        facts = [*self.settings.items(), *((column.name, column.facts) for column in self.columns)]
+        columns, pictures = [column.name for column in self.columns], sheets(self.sheets)
+        return Page(self.title, columns, self.table(), self.notes, facts, pictures).save(directory, self.as_json())
 
 
 def distance_notes(column: Column) -> list[str]:
@@ -216,10 +162,3 @@ def _cost_rows(columns: list[Column]) -> list[Row]:
 
 def _mean(mean: Mean, digits: int) -> str:
     return f"{mean.value:.{digits}f} ± {mean.standard_error:.{digits}f}"
-
-
-def _shown(value: Any) -> str:
-    """A setting as text: mappings as ``key: value`` pairs."""
-    if isinstance(value, dict):
-        return "; ".join(f"{key}: {_shown(inner)}" for key, inner in value.items())
-    return ", ".join(map(_shown, value)) if isinstance(value, list | tuple) else str(value)

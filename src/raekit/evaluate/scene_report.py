@@ -5,11 +5,9 @@ In: verdicts on three sets of pictures. Out: ``report.json``, ``report.html`` an
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,7 @@ from PIL import Image
 from raekit.data.scene_plan import TASKS, Task
 from raekit.data.scene_prompts import ScenePrompt
 from raekit.evaluate.figures import Mean
-from raekit.evaluate.report import JSON_FILE, PAGE_FILE, STYLE, Row
-from raekit.files import write_atomically
-from raekit.image_grid import encode_png
+from raekit.evaluate.page import Page, Row, sheets
 from raekit.metrics.scene_check import Found
 
 TITLE = "Composed scenes: a GenEval-style score, emoji domain"
@@ -132,32 +128,9 @@ class SceneReport:
         Raises:
             UserError: the disk is full or the place is not writable.
         """
-        contents = {JSON_FILE: (json.dumps(self.as_json(), indent=1) + "\n").encode()}
-        names = {f"sheet_{number}.png": title for number, title in enumerate(self.sheets, 1)}
-        for name, title in names.items():
-            contents[name] = encode_png(self.sheets[title])
-        contents[PAGE_FILE] = self.page(names).encode()
-        for name, content in contents.items():
-            write_atomically(directory / name, content)
-        return [directory / name for name in contents]
-
-    def page(self, images: dict[str, str]) -> str:
-        """The report as one HTML page; ``images`` are files that lie beside it, with their titles."""
-        head = "".join(f"<th>{escape(name)}</th>" for name in COLUMNS)
-        lines = [f"<table><tr><th></th>{head}</tr>"]
-        for group, rows in self.table():
-            lines.append(f'<tr class="group"><td colspan="{len(COLUMNS) + 1}">{escape(group)}</td></tr>')
-            for label, cells in rows:
-                lines.append("".join(f"<td>{escape(cell)}</td>" for cell in (label, *cells)).join(("<tr>", "</tr>")))
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
-        signs = f"+ right, - wrong, in the eyes of: {', '.join(self.results)}"
-        shown = "".join(f'<h2>{escape(title)}</h2><img src="{escape(file)}" alt="">' for file, title in images.items())
-        facts = escape(json.dumps(self.settings, indent=1))
-        return (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{TITLE}</title><style>{STYLE}</style>'
-            f"<h1>{TITLE}</h1>{''.join(lines)}</table><ul>{notes}<li>{signs}</li></ul>{shown}<h2>Settings</h2>"
-            f"<pre>{facts}</pre></html>\n"
-        )
+        notes = [*self.notes, f"+ right, - wrong, in the eyes of: {', '.join(self.results)}"]
+        page = Page(TITLE, COLUMNS, self.table(), notes, list(self.settings.items()), sheets(self.sheets))
+        return page.save(directory, self.as_json())
 
     def _row(self, sets: dict[str, Judged], task: Task | None) -> Row:
         number = len(self.prompts) if task is None else sum(prompt.task == task for prompt in self.prompts)

@@ -28,6 +28,7 @@ from raekit.data.scene_plan import TASKS, assorted
 from raekit.data.scene_prompts import LEAD, ScenePrompt, planned_prompts, read_prompts, true_picture
 from raekit.data.scenes import Scenes
 from raekit.data.transforms import to_float
+from raekit.device import device_name
 from raekit.encoders.base import RepresentationEncoder
 from raekit.errors import UserError
 from raekit.evaluate.generation import draw
@@ -159,15 +160,8 @@ def evaluate_scenes(
     Raises:
         UserError: the generator takes no text.
     """
-    if not isinstance(generator, TextToImage):
-        raise UserError(f"model: takes {generator.prompt_kind}, and scenes are asked for in words; give another model")
     space: Autoencoder = generator.latent_space
-    made: list[Pixels] = []
-    for first in range(0, len(prompts), BATCH_SIZE):
-        texts = [prompt.text for prompt in prompts[first : first + BATCH_SIZE]]
-        made += list(to_arrays(generator.decode(draw(generator, texts, seed + first, sampling or {}))))
-        if progress is not None:
-            progress(len(made))
+    made = draw_prompts(asked_in_words(generator), prompts, seed, sampling, progress)
     drawn = true_pictures(prompts, scenes, seed)
     pictures = {GENERATED: made, TRUE: drawn, DECODED: decoded(drawn, space)}
     results = {
@@ -180,13 +174,49 @@ def evaluate_scenes(
         "drawings": str(scenes.config.path),
         "seed": seed,
         "sampling": generator.sampling(**(sampling or {})).model_dump(mode="json"),
-        "device": torch.cuda.get_device_name(space.device) if space.device.type == "cuda" else space.device.type,
+        "device": device_name(space.device),
         **{f"checker {checker.name}": checker.describe() for checker in checkers},
     }
     signs = {name: [each[name].right for each in results.values()] for name in pictures}
     sheets = {name: _sheet(prompts, images, signs[name]) for name, images in pictures.items()}
     notes = [*filter(None, [origin]), *NOTES, *(PROBE_NOTE for checker in checkers if isinstance(checker, SceneProbe))]
     return SceneReport(settings, list(prompts), seed, results, notes, sheets)
+
+
+def asked_in_words(generator: ImageGenerator) -> TextToImage:
+    """The same generator, which scenes can be asked of.
+
+    Raises:
+        UserError: it takes no text.
+    """
+    if not isinstance(generator, TextToImage):
+        raise UserError(f"model: takes {generator.prompt_kind}, and scenes are asked for in words; give another model")
+    return generator
+
+
+def draw_prompts(
+    generator: TextToImage,
+    prompts: Sequence[ScenePrompt],
+    seed: int,
+    sampling: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> list[Pixels]:
+    """A picture ``[S,S,3]`` of each prompt.
+
+    Args:
+        generator: draws.
+        prompts: what to draw, the k-th from ``seed + k``.
+        seed: of the first.
+        sampling: settings where they differ from the generator's own.
+        progress: called with the number of pictures drawn.
+    """
+    made: list[Pixels] = []
+    for first in range(0, len(prompts), BATCH_SIZE):
+        texts = [prompt.text for prompt in prompts[first : first + BATCH_SIZE]]
+        made += list(to_arrays(generator.decode(draw(generator, texts, seed + first, sampling or {}))))
+        if progress is not None:
+            progress(len(made))
+    return made
 
 
 def judge(prompts: Sequence[ScenePrompt], found: Sequence[Sequence[Found]]) -> Judged:

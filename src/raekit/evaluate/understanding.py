@@ -235,7 +235,7 @@ def _read(data: ConversationData, num: int) -> tuple[list[Item], list[str]]:
         talk = data[position]
         if talk.skipped:
             # What is here in its place has a position of its own.
-            left_out.append(talk.skipped[0])
+            left_out.append(str(talk.skipped[0]))
             continue
         prompt = ""
         if isinstance(source, Questions):

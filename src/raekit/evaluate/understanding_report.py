@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from raekit.data import left_out
 from raekit.evaluate.figures import Mean
-from raekit.evaluate.report import JSON_FILE, Row
+from raekit.evaluate.page import JSON_FILE, Row, in_json
 from raekit.evaluate.scene_report import share
-from raekit.files import write_atomically
+from raekit.files import write_files
 from raekit.understand import Score
 
 T = TypeVar("T")
@@ -31,8 +32,6 @@ ANSWERS_FILE = "answers.jsonl"
 ALL = "all questions"
 
 ARTICLES = ("a ", "an ", "the ")
-NAMED = 3
-"""Conversations left out that a note names; the others are only counted."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,7 @@ class UnderstandingReport:
                 "wrong drawing"
             )
         if self.left_out:
-            more = ", ..." if len(self.left_out) > NAMED else ""
-            notes.append(f"{len(self.left_out)} conversations left out: {'; '.join(self.left_out[:NAMED])}{more}")
+            notes.append(left_out.sentence("conversations", self.left_out))
         return notes
 
     def exact(self, name: str, kind: str | None = None) -> Mean | None:
@@ -160,10 +158,8 @@ class UnderstandingReport:
                     "log_probability": None if score is None else score.log_probability,
                 }
             lines.append(json.dumps(line, ensure_ascii=False))
-        contents = {JSON_FILE: json.dumps(self.as_json(), indent=1) + "\n", ANSWERS_FILE: "\n".join(lines) + "\n"}
-        for name, content in contents.items():
-            write_atomically(directory / name, content.encode())
-        return [directory / name for name in contents]
+        answers = "\n".join(lines) + "\n"
+        return write_files(directory, {JSON_FILE: in_json(self.as_json()), ANSWERS_FILE: answers.encode()})
 
     def _row(self, kind: str | None) -> Row:
         chance = self.chance(kind)

@@ -17,6 +17,10 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
 
+def silent(what: str, done: int, total: int) -> None:
+    """Nobody is told: the progress of a study that is run without any."""
+
+
 class Study(ABC):
     """A finding to be re-run; the first line of its documentation is what `raekit study` shows.
 

@@ -27,19 +27,18 @@ from raekit.data.scene_prompts import ScenePrompt
 from raekit.data.transforms import to_float
 from raekit.errors import UserError
 from raekit.evaluate.figures import Mean
-from raekit.evaluate.generation import draw
-from raekit.evaluate.scenes import build_checkers, choose_prompts, decoded, open_scenes, true_pictures
+from raekit.evaluate.scenes import build_checkers, decoded, draw_prompts, true_pictures
 from raekit.files import write_atomically
-from raekit.generate import TextToImage, load_generator
-from raekit.image_grid import to_arrays
+from raekit.generate import TextToImage
 from raekit.metrics.features import FeatureNetwork, build_features
 from raekit.metrics.frechet import FeatureStatistics, distance
 from raekit.metrics.scene_check import SceneChecker, is_right
 from raekit.registry import nearest_hint
 from raekit.samplers.guidance import check_guidance
-from raekit.studies.base import Progress, Study, numbers
+from raekit.studies.base import Progress, Study, numbers, silent
 from raekit.studies.plot import Panel, draw_panels
 from raekit.studies.report import StudyReport
+from raekit.studies.scene_study import SceneStudyConfig, held_out, text_generator
 
 BATCH_SIZE = 30
 POINTS_FILE = "points.json"
@@ -65,14 +64,12 @@ class Point:
 class GuidanceSweep(Study):
     """How strongly to guide: right pictures and Frechet distance by kind and scale of guidance."""
 
-    class Config(recipes.Config):
-        """Settings of the study."""
+    class Config(SceneStudyConfig):
+        """Settings of the study; every point draws from the same noise."""
 
         name: Literal["guidance"] = "guidance"
-        data: Path = Path("data/emoji")
-        """Emoji shards, as `raekit prepare data emoji` makes them."""
-        model: str | None = None
-        """A text generator's directory or hub id; by default the bundled nano model."""
+        num_per_task: int = Field(20, ge=1)
+        """Held-out prompts of each of GenEval's six tasks."""
         scales: str = "1,2,3,4,5,6,7,8"
         """Whole scales, comma-separated; 1 is no guidance."""
         kinds: str = "auto"
@@ -81,16 +78,8 @@ class GuidanceSweep(Study):
         """Lowest time of the interval (0 data, 1 noise)."""
         high: float = Field(0.8, ge=0, le=1)
         """Highest time of the interval."""
-        num_per_task: int = Field(20, ge=1)
-        """Held-out prompts of each of the six tasks."""
-        seed: int = Field(0, ge=0)
-        """Of the prompts and of the first picture; every point draws from the same noise."""
         features: str = "nano"
         """Network of the distance, NAME or NAME=DIR."""
-        steps: int | None = Field(None, ge=1)
-        """Of the sampler, where it is not to be the model's own number."""
-        device: str = "auto"
-        """auto, cpu, cuda, cuda:1, ..."""
 
     def __init__(self, config: recipes.Config) -> None:
         assert isinstance(config, self.Config)
@@ -105,14 +94,11 @@ class GuidanceSweep(Study):
 
     @torch.no_grad()
     def run(self, directory: Path, progress: Progress | None = None) -> StudyReport:
-        config, told = self.config, progress or _silent
+        config, told = self.config, progress or silent
         told("loading", 0, 1)
-        generator = load_generator(config.model, config.device)
-        if not isinstance(generator, TextToImage):
-            raise UserError(f"model: takes {generator.prompt_kind}, and this study asks in words; give another model")
+        generator = text_generator(config)
         kinds = self._kinds_of(generator)
-        scenes = open_scenes(config.data, generator.latent_space.output_size, with_held_out=False)
-        prompts, origin = choose_prompts(scenes, config.num_per_task, config.seed, None)
+        scenes, prompts, origin = held_out(config, generator)
         checker = build_checkers(scenes, generator.latent_space)[0]
         (network,) = build_features([config.features], generator.device).values()
         true = true_pictures(prompts, scenes, config.seed)
@@ -126,7 +112,7 @@ class GuidanceSweep(Study):
             name = "none" if scale == 1 else f"{kind} {scale}"
             found = kept.points.get(name)
             if found is None:
-                pictures = self._pictures(generator, prompts, self.sampling(kind, scale))
+                pictures = draw_prompts(generator, prompts, config.seed, self.sampling(kind, scale))
                 found = _measured(pictures, prompts, checker, network, true)
                 kept.add(name, found)
             points[kind, scale] = found
@@ -153,13 +139,6 @@ class GuidanceSweep(Study):
         for kind in kinds:
             check_guidance(generator.sampling(**self.sampling(kind, 2)), has_null, has_early)
         return kinds
-
-    def _pictures(self, generator: TextToImage, prompts: list[ScenePrompt], sampling: dict[str, Any]) -> list[Pixels]:
-        made: list[Pixels] = []
-        for first in range(0, len(prompts), BATCH_SIZE):
-            texts = [prompt.text for prompt in prompts[first : first + BATCH_SIZE]]
-            made += list(to_arrays(generator.decode(draw(generator, texts, self.config.seed + first, sampling))))
-        return made
 
     def _interval(self) -> str:
         return f"interval: guidance acts between t = {self.config.low:g} and t = {self.config.high:g}"
@@ -260,7 +239,3 @@ def _seen(network: FeatureNetwork, pictures: Sequence[Pixels]) -> FeatureStatist
         stacked = torch.stack([torch.from_numpy(picture) for picture in pictures[first : first + BATCH_SIZE]])
         statistics.update(network(to_float(stacked.permute(0, 3, 1, 2).to(device))))
     return statistics
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """Nobody is told."""

@@ -17,7 +17,7 @@ from pydantic import Field
 from raekit import config as recipes
 from raekit.errors import UserError
 from raekit.evaluate.figures import Mean
-from raekit.studies.base import Progress, Study
+from raekit.studies.base import Progress, Study, silent
 from raekit.studies.plot import Panel, draw_panels
 from raekit.studies.report import StudyReport
 from raekit.training.loop import Trainer
@@ -48,11 +48,10 @@ class PrecisionCurves(Study):
         self.config = config
 
     def run(self, directory: Path, progress: Progress | None = None) -> StudyReport:
-        config = self.config
+        config, told = self.config, progress or silent
         losses, bad = {}, {}
         for number, precision in enumerate(PRECISIONS):
-            if progress is not None:
-                progress(f"training in {precision}", number, len(PRECISIONS))
+            told(f"training in {precision}", number, len(PRECISIONS))
             rows = self._trained(directory / precision, precision)
             losses[precision] = [(int(row["step"]), float(row["loss"])) for row in rows if "loss" in row]
             bad[precision] = sum(int(row.get("bad_steps", 0)) for row in rows)

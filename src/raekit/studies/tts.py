@@ -27,18 +27,20 @@ from raekit.cost import seconds_of
 from raekit.data.scene_plan import TASKS
 from raekit.data.scene_prompts import ScenePrompt
 from raekit.data.scenes import Scenes
+from raekit.device import device_name
 from raekit.errors import UserError
-from raekit.evaluate.scenes import build_checkers, choose_prompts, decoded, open_scenes, true_pictures
-from raekit.generate import TextToImage, load_generator
+from raekit.evaluate.scenes import build_checkers, decoded, true_pictures
+from raekit.generate import TextToImage
 from raekit.image_grid import to_arrays
 from raekit.metrics.scene_check import SceneChecker, is_right
 from raekit.metrics.scene_probe import build_encoder
 from raekit.multimodal.conditioner import UnifiedConditioner
 from raekit.registry import nearest_hint
-from raekit.studies.base import Progress, Study, numbers
+from raekit.studies.base import Progress, Study, numbers, silent
 from raekit.studies.pool import STRIDE, Drawn, Pool
 from raekit.studies.report import StudyReport
 from raekit.studies.scaling import Timing
+from raekit.studies.scene_study import SceneStudyConfig, held_out, text_generator
 from raekit.studies.tts_report import Findings, Judged, report_of
 from raekit.verifiers.judge import Judge
 
@@ -49,14 +51,10 @@ NUM_TIMED = 4
 class BestOfN(Study):
     """Best of N: does the share of right pictures rise with N, by which verifier, at what cost? (Scale-RAE, table 5)"""
 
-    class Config(recipes.Config):
+    class Config(SceneStudyConfig):
         """Settings of the study."""
 
         name: Literal["tts"] = "tts"
-        data: Path = Path("data/emoji")
-        """Emoji shards, as `raekit prepare data emoji` makes them."""
-        model: str | None = None
-        """A text generator's directory or hub id; by default the bundled nano model."""
         candidates: str = "1,4,8,16,32"
         """Sizes N of the choice, comma-separated; the largest is how many are drawn."""
         keep: str = "1,4"
@@ -68,18 +66,10 @@ class BestOfN(Study):
         """Share of the steps after which the worse half may be dropped."""
         tasks: str = ",".join(TASKS)
         """Which of GenEval's six tasks, comma-separated."""
-        num_per_task: int = Field(10, ge=1)
-        """Held-out prompts of each task."""
-        seed: int = Field(0, ge=0)
-        """Of the prompts, and of the first candidate."""
         encoder: str = "nano"
         """Encoder of the second checker, NAME or NAME=DIR; none: do without it."""
-        steps: int | None = None
-        """Of the sampler, where it is not to be the model's own number."""
         guidance_scale: float | None = None
         """Strength of the guidance, where it is not to be the model's own."""
-        device: str = "auto"
-        """auto, cpu, cuda, cuda:1, ..."""
 
     def __init__(self, config: recipes.Config) -> None:
         assert isinstance(config, self.Config)
@@ -96,13 +86,9 @@ class BestOfN(Study):
 
     @torch.no_grad()
     def run(self, directory: Path, progress: Progress | None = None) -> StudyReport:
-        config, told = self.config, progress or _silent
+        config, told = self.config, progress or silent
         told("loading", 0, 1)
-        generator = load_generator(config.model, config.device)
-        if not isinstance(generator, TextToImage):
-            raise UserError(
-                f"model: takes {generator.prompt_kind}, and scenes are asked for in words; give another model"
-            )
+        generator = text_generator(config)
         asked = {"steps": config.steps, "guidance_scale": config.guidance_scale}
         sampling: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         pause = Choosing(1, prune_at=config.prune_at).pause(generator.sampling(**sampling).steps)
@@ -149,7 +135,7 @@ class BestOfN(Study):
             **self.config.model_dump(mode="json"),
             "generator": generator.checksum,
             "sampling": generator.sampling(**work.pool.sampling).model_dump(mode="json"),
-            "device": torch.cuda.get_device_name(generator.device) if generator.device.type == "cuda" else "cpu",
+            "device": device_name(generator.device),
             **{f"verifier {name}": judge.describe() for name, judge in judges.items()},
             **{f"checker {checker.name}": checker.describe() for checker in checkers},
         }
@@ -214,7 +200,3 @@ class _Work:
 def _called(name: str, settings: dict[str, Any]) -> str:
     """A name that changes with the settings."""
     return f"{name} {hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]}"
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """Nobody is told."""

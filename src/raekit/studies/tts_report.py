@@ -13,7 +13,7 @@ from torch import Tensor
 
 from raekit.best_of import Choosing
 from raekit.evaluate.figures import Mean
-from raekit.evaluate.report import Row
+from raekit.evaluate.page import Row
 from raekit.studies.plot import Panel, draw_panels
 from raekit.studies.report import StudyReport
 from raekit.studies.scaling import Timing, best_share, cost, over_tasks, random_share

@@ -93,7 +93,9 @@ class Unified(Stage2):
     def batches(self, position: int, size: int) -> Iterator[Conversations]:  # type: ignore[override]
         """Micro-batches of conversations, packed if the recipe says so."""
         rank, world = distributed.rank(), distributed.world()
-        for talks in ConversationLoader(self.talks, size, rank, world, start_position=position):
+        loader = ConversationLoader(self.talks, size, rank, world, start_position=position)
+        loader.quarantine = self.quarantine
+        for talks in loader:
             yield self._collated(talks, self.config.data.row_tokens)
 
     def counts(self, position: int) -> dict[str, int]:

@@ -61,7 +61,9 @@ def test_too_many_pictures_or_tokens_are_passed_over_and_named(tmp_path: Path) -
     found = data(tmp_path, max_tokens=30)
     llava = [talk for talk in map(found.__getitem__, range(40)) if talk.domain == "llava"]
     assert {talk.turns[0].text for talk in llava} == {"<image>what?"}
-    reasons = {reason for talk in llava for reason in talk.skipped}
+    skipped = {one for talk in llava for one in talk.skipped}
+    assert {(one.source, one.key) for one in skipped} == {("llava", f"{number:09d}") for number in (1, 2, 4)}
+    reasons = set(map(str, skipped))
     assert "000000001: 31 tokens with its pictures, max_tokens is 30" in reasons
     assert "000000004: 2 pictures, max_images is 1" in reasons
     allowed = data(tmp_path, max_images=2)

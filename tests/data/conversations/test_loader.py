@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from raekit.data.conversations.loader import ConversationLoader
+from raekit.data.quarantine import Quarantine, Skipped
 from raekit.errors import UserError
 
 
@@ -17,7 +19,8 @@ class Numbers:
     """Conversations that are their position; every third was not the first choice."""
 
     def __getitem__(self, position: int) -> Any:
-        return SimpleNamespace(position=position, skipped=(f"number {position}",) if position % 3 == 0 else ())
+        skipped = (Skipped("numbers", str(position), f"number {position}"),) if position % 3 == 0 else ()
+        return SimpleNamespace(position=position, skipped=skipped)
 
 
 def positions(loader: ConversationLoader, count: int) -> list[list[int]]:
@@ -37,11 +40,14 @@ def test_processes_share_a_batch() -> None:
         ConversationLoader(Numbers(), 3, world=2)
 
 
-def test_what_was_passed_over_is_counted_and_the_first_few_are_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_was_passed_over_is_counted_and_the_first_few_are_named(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     loader = ConversationLoader(Numbers(), 6)
+    loader.quarantine = Quarantine(tmp_path / "quarantine.jsonl")
     with caplog.at_level(logging.WARNING):
         list(islice(loader, 20))
-    assert loader.num_skipped == 40
+    assert loader.num_skipped == 40 and loader.quarantine.counts() == {"numbers": 40}
     named = [line for message in caplog.messages for line in message.splitlines()[1:]]
     assert named == [f"  number {position}" for position in range(0, 15, 3)]
     assert len(caplog.messages) < 9

@@ -16,11 +16,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from raekit import config
 from raekit.data import DATASETS
-from raekit.data.sample import ENDLESS, BadSample, Pixels, Source, SourceConfig
+from raekit.data.sample import ENDLESS, BadSample, PartConfig, Pixels, Source, SourceConfig
 from raekit.errors import UserError
 
 IMAGE = "<image>"
@@ -51,15 +49,11 @@ class Conversation:
     key: str = ""
 
 
-class ConversationConfig(config.Config):
+class ConversationConfig(PartConfig):
     """What the settings of every source of conversations have."""
 
     name: str
     """Which source: a row of :data:`raekit.data.conversations.CONVERSATIONS`."""
-    weight: float = Field(1.0, gt=0)
-    """Share in a mixture, relative to the other weights."""
-    domain: str = ""
-    """Name in logs; by default the source's own name, numbered where several would share it."""
 
 
 class ConversationSource(ABC):
@@ -76,6 +70,10 @@ class ConversationSource(ABC):
         Raises:
             BadSample: this one cannot be read; the others can.
         """
+
+    def key_of(self, index: int) -> str:
+        """The name of a conversation, of one that cannot be read too."""
+        return str(index)
 
     @property
     def is_endless(self) -> bool:
@@ -99,6 +97,9 @@ class OfPictures(ConversationSource):
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def key_of(self, index: int) -> str:
+        return self.source.key_of(index)
 
     @property
     def is_endless(self) -> bool:

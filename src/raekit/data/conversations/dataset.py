@@ -7,7 +7,6 @@ cannot be read, has too many pictures or is too long is passed over, counted and
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -19,12 +18,11 @@ from raekit import config
 from raekit.config import component
 from raekit.data.conversations import CONVERSATIONS
 from raekit.data.conversations.base import Conversation, ConversationConfig, ConversationSource, Turn
-from raekit.data.dataset import MAX_SKIPS
-from raekit.data.mixture import Domain, Mixture
+from raekit.data.mixture import Domain, Mixture, domain_names
 from raekit.data.palette import PALETTE
+from raekit.data.quarantine import Skipped, first_usable
 from raekit.data.sample import BadSample, Pixels, Source
 from raekit.data.transforms import Crop, compose, to_chw, to_square
-from raekit.errors import UserError
 
 if TYPE_CHECKING:
     SourceChoice = ConversationConfig
@@ -79,7 +77,7 @@ class Talk:
         domain: the source's name.
         key: of the conversation within it.
         turns: what is said.
-        skipped: why each conversation was passed over that could not be used on the way here.
+        skipped: each conversation that could not be used on the way here, and why.
     """
 
     layout: Any
@@ -88,7 +86,7 @@ class Talk:
     domain: str
     key: str
     turns: tuple[Turn, ...]
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
 
 
 class ConversationData:
@@ -115,19 +113,17 @@ class ConversationData:
 
     def __getitem__(self, position: int) -> Talk:
         place = self.mixture.locate(position)
-        source, index, reasons = self.sources[place.domain], place.index, list[str]()
+        source, name = self.sources[place.domain], self.names[place.domain]
         chance = np.random.default_rng([TALK_STREAM, self.seed, position])
-        while len(reasons) < MAX_SKIPS:
-            try:
-                read = source.conversation(index % len(source), chance)
-                layout, images = self._usable(read)
-                name = self.names[place.domain]
-                return Talk(layout, images, position, name, read.key, read.turns, tuple(reasons))
-            except BadSample as error:
-                reasons.append(str(error))
-                index += error.skip
-        name = self.names[place.domain]
-        raise UserError(f"source {name!r}: {MAX_SKIPS} conversations in a row cannot be used, the last: {reasons[-1]}")
+
+        def read(index: int) -> tuple[Conversation, Any, Pixels | None]:
+            found = source.conversation(index, chance)
+            return found, *self._usable(found)
+
+        (found, layout, images), skipped = first_usable(
+            read, place.index, len(source), name, source.key_of, "conversations"
+        )
+        return Talk(layout, images, position, name, found.key, found.turns, skipped)
 
     def _usable(self, read: Conversation) -> tuple[Any, Pixels | None]:
         """Layout and pictures.
@@ -149,22 +145,3 @@ class ConversationData:
         """``[3, size, size]``."""
         image = compose(image, PALETTE[self.config.background]) if image.shape[2] == 4 else image
         return to_chw(to_square(image, self.config.image_size, self.config.crop, np.random.default_rng(0)))
-
-
-def domain_names(mixture: Sequence[ConversationConfig]) -> list[str]:
-    """What logs call each source: its ``domain``, else its name, numbered where that would be ambiguous.
-
-    Raises:
-        UserError: two sources are given the same ``domain``.
-    """
-    given = Counter(source.domain for source in mixture if source.domain)
-    if twice := [name for name, count in given.items() if count > 1]:
-        raise UserError(f"mixture: domain {twice[0]!r} is given to {given[twice[0]]} sources; name them apart")
-    names: list[str] = []
-    for source in mixture:
-        name, number = source.domain or source.name, 1
-        while not source.domain and (name in names or name in given):
-            number += 1
-            name = f"{source.name}_{number}"
-        names.append(name)
-    return names

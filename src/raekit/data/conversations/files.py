@@ -9,33 +9,29 @@ read is met later; whoever reads passes that conversation over.
 
 from __future__ import annotations
 
-import json
-import logging
-from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from raekit.data import left_out
 from raekit.data.conversations.base import (
     Conversation,
     ConversationConfig,
     ConversationSource,
+    Turn,
     usable_turns,
 )
 from raekit.data.decode import IMAGE_SUFFIXES, decode_image
+from raekit.data.json_lines import JsonLines
 from raekit.data.patterns import expand
-from raekit.data.sample import BadSample, Pixels
+from raekit.data.records import picture_paths, record_in
+from raekit.data.sample import BadSample
 from raekit.data.tar import Members, Span, index_tar
 from raekit.errors import UserError
 
-_log = logging.getLogger(__name__)
-
-NAMED = 3
-"""Conversations left out that a message names; the others are only counted."""
-NO_PICTURE = ("", "none", "nan", "null")
-"""What stands in place of a path on lines that hold only text."""
+LACKING = "holds no conversation"
 
 
 class Llava(ConversationSource):
@@ -60,68 +56,29 @@ class Llava(ConversationSource):
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.path = config.path.expanduser()
-        self.image_folder = (config.image_folder or self.path.parent).expanduser()
-        if not self.path.is_file():
-            raise UserError(f"path {self.path}: no such file; give a file with one JSON object a line")
-        self._numbers, self._offsets = array("q"), array("q")  # line and byte where each conversation begins
-        self.left_out: list[str] = []
-        """Lines without a usable conversation, and why."""
-        self._read_lines()
-        report_left_out(self.path, "lines", self.left_out, len(self))
+        self.lines = JsonLines(config.path, config.image_folder, self._read)
+        left_out.report(self.lines.path, "lines", self.lines.left_out, len(self), LACKING)
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self.lines)
 
     def conversation(self, index: int, chance: np.random.Generator) -> Conversation:
         del chance
-        name = f"{self.path.name}, line {self._numbers[index]}"
-        with self.path.open("rb") as file:
-            file.seek(self._offsets[index])
-            record = parsed(file.readline(), name)
-        paths = self._paths(record, name)
-        turns = usable_turns(record.get(self.config.conversations), len(paths), name)
-        images = tuple(self._image(path, name) for path in paths)
-        return Conversation(turns, images, f"{self._numbers[index]:09d}")
+        turns, paths = self._read(self.lines[index], self.lines.name_of(index))
+        images = tuple(self.lines.picture(path, index) for path in paths)
+        return Conversation(turns, images, self.key_of(index))
 
-    def _image(self, path: str, name: str) -> Pixels:
-        full = self.image_folder / path
-        try:
-            content = full.read_bytes()
-        except OSError as error:
-            raise BadSample(f"{full} ({name}): cannot be read ({error.strerror})") from None
-        return decode_image(content, str(full))
+    def key_of(self, index: int) -> str:
+        return self.lines.key_of(index)
 
-    def _paths(self, record: Mapping[str, Any], name: str) -> list[str]:
-        """Paths of the pictures, as the record states them."""
-        value = record.get(self.config.image)
-        paths = []
-        for path in value if isinstance(value, list) else [value]:
-            if path is None or (isinstance(path, float) and path != path):
-                continue
-            if not isinstance(path, str) or "\0" in path:
-                raise BadSample(f"{name}: {path!r} is no path of a picture")
-            if path.startswith(("http://", "https://")):
-                raise BadSample(f"{name}: names a picture on the web ({path}); download it first")
-            if path.strip().lower() not in NO_PICTURE:
-                paths.append(path.strip())
-        return paths
+    def _read(self, record: Mapping[str, Any], name: str) -> tuple[tuple[Turn, ...], list[str]]:
+        """What is said on a line, and the paths of its pictures.
 
-    def _read_lines(self) -> None:
-        """Note where every line with a usable conversation begins."""
-        offset = 0
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    try:
-                        record = parsed(line, f"line {number}")
-                        num_images = len(self._paths(record, f"line {number}"))
-                        usable_turns(record.get(self.config.conversations), num_images, f"line {number}")
-                        self._numbers.append(number)
-                        self._offsets.append(offset)
-                    except BadSample as error:
-                        self.left_out.append(str(error))
-                offset += len(line)
+        Raises:
+            BadSample: it holds no usable conversation; ``name`` is in the message.
+        """
+        paths = picture_paths(record.get(self.config.image), name)
+        return usable_turns(record.get(self.config.conversations), len(paths), name), paths
 
 
 class ConversationShards(ConversationSource):
@@ -159,7 +116,7 @@ class ConversationShards(ConversationSource):
             index = index_tar(path)
             for key, members in zip(index.keys, index.members, strict=True):
                 self._add(number, key, members)
-        report_left_out(self.path, "samples", self.left_out, len(self))
+        left_out.report(self.path, "samples", self.left_out, len(self), LACKING)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -168,11 +125,15 @@ class ConversationShards(ConversationSource):
         del chance
         tar, key, span = self._samples[index]
         name = f"{self.paths[tar]}:{key}"
-        record = parsed(self._read(tar, span), name)
+        record = record_in(self._read(tar, span), f"{name}.json")
         spans = self._spans(tar, key, record, name)
         turns = usable_turns(record.get(self.config.conversations), len(spans), name)
         images = tuple(decode_image(self._read(tar, span), name) for span in spans)
-        return Conversation(turns, images, f"{self.paths[tar].stem}/{key}")
+        return Conversation(turns, images, self.key_of(index))
+
+    def key_of(self, index: int) -> str:
+        tar, key, _ = self._samples[index]
+        return f"{self.paths[tar].stem}/{key}"
 
     def _add(self, tar: int, key: str, members: Members) -> None:
         named = [suffix for suffix in members if suffix.endswith(IMAGE_SUFFIXES)]
@@ -199,32 +160,3 @@ class ConversationShards(ConversationSource):
         with self.paths[tar].open("rb") as file:
             file.seek(span[0])
             return file.read(span[1])
-
-
-def report_left_out(path: Path, what: str, left_out: Sequence[str], num_kept: int) -> None:
-    """Say how many lines or samples were left out, and name the first few.
-
-    Raises:
-        UserError: nothing was kept.
-    """
-    more = ", ..." if len(left_out) > NAMED else ""
-    reason = f"{len(left_out)} {what} left out: {'; '.join(left_out[:NAMED])}{more}" if left_out else "it is empty"
-    if not num_kept:
-        raise UserError(f"path {path}: holds no conversation; {reason}")
-    if left_out:
-        _log.warning("%s: %s", path, reason)
-
-
-def parsed(content: bytes, name: str) -> dict[str, Any]:
-    """The JSON object in some bytes.
-
-    Raises:
-        BadSample: there is none.
-    """
-    try:
-        record = json.loads(content)
-    except ValueError as error:
-        raise BadSample(f"{name}: is not JSON ({error})") from None
-    if not isinstance(record, dict):
-        raise BadSample(f"{name}: holds a {type(record).__name__}, not an object")
-    return record

@@ -13,7 +13,7 @@ from torch import nn
 
 from raekit.conditioning.language_model import language_model_settings
 from raekit.conditioning.language_shapes import known_settings
-from raekit.data.conversations.dataset import domain_names
+from raekit.data.mixture import domain_names
 from raekit.encoders import ENCODERS
 from raekit.multimodal.adapters import Adapters
 from raekit.training.planning import plan
