@@ -125,3 +125,26 @@ def test_state_survives_the_file(name: str) -> None:
         return torch.cat([w.detach().flatten() for w in weights.values()])
 
     assert torch.equal(run(6, None), run(6, 3))
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_moments_are_taken_over_and_never_lie_in_memory_twice(name: str) -> None:
+    weight = nn.Parameter(torch.ones(3, 3))
+
+    def stepped(updater: Updater) -> Updater:
+        weight.grad = torch.ones_like(weight)
+        updater.update(0)
+        return updater
+
+    given = {
+        key: value.clone()
+        for key, value in stepped(Updater({"blocks.0.weight": weight}, OptimConfig(name=name), 9)).state().items()
+    }
+    kept = {key: value.clone() for key, value in given.items()}
+    updater = Updater({"blocks.0.weight": weight}, OptimConfig(name=name), 9)
+    updater.load_state(given)
+    held = updater.state()
+    assert held.keys() == given.keys()
+    assert all(value.data_ptr() == given[key].data_ptr() for key, value in held.items())
+    stepped(updater)
+    assert all(not torch.equal(given[key], kept[key]) for key in given)
