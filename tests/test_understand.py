@@ -13,7 +13,6 @@ from PIL import Image
 import tiny_generator
 from raekit import latent_file
 from raekit.errors import UserError
-from raekit.generate import ImageGenerator, build_generator
 from raekit.image_grid import to_arrays
 from raekit.latent_file import Latent
 from raekit.multimodal.batch import Spoken, collate
@@ -22,7 +21,6 @@ from raekit.multimodal.eye import eye_of
 from raekit.multimodal.unified import UnifiedModel
 from raekit.multimodal.writing import write
 from raekit.understand import Question, Understander
-from tiny_language_model import saved
 from tiny_unified import in_rae, in_vae
 
 IMAGES = (torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 255).to(torch.uint8)
@@ -186,11 +184,7 @@ def test_wrong_arguments(understander: Understander, call, message: str) -> None
 
 
 def test_it_is_loaded_from_a_generator(tmp_path: Path) -> None:
-    rae = tiny_generator.latent_space(tmp_path / "autoencoder")
-    condition = {"name": "unified", "language_model": saved(tmp_path), "precision": "fp32", "width": 24}
-    recipe = {"backbone": tiny_generator.BACKBONE, "condition": condition}
-    torch.manual_seed(0)
-    generator = build_generator(ImageGenerator.Config.model_validate(recipe), rae, precision="fp32")
+    generator = tiny_generator.unified(tmp_path)
     generator.save(tmp_path / "generator", tmp_path / "autoencoder")
     loaded = Understander.load(tmp_path / "generator", "cpu", precision="fp32")
     assert loaded.checksum == generator.checksum != ""

@@ -38,6 +38,15 @@ def text_to_image(directory: Path, **settings: Any) -> TextToImage:
     return generator
 
 
+def unified(directory: Path, condition: dict[str, Any] | None = None, **settings: Any) -> TextToImage:
+    """A generator whose language model, the tiny one, can be asked about what it sees and draws."""
+    model = tiny_language_model.saved(directory / "language_model")
+    told = {"name": "unified", "language_model": model, "precision": "fp32", **(condition or {})}
+    generator = _build(directory, told, settings)
+    assert isinstance(generator, TextToImage)
+    return generator
+
+
 def class_to_image(directory: Path, **settings: Any) -> ClassToImage:
     """A generator of five classes."""
     generator = _build(directory, {"name": "label", "num_classes": 5}, settings)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -18,25 +20,22 @@ from transformers import (
 )
 
 HIDDEN = 32
+SIZES: dict[str, Any] = {
+    "vocab_size": 256,
+    "hidden_size": HIDDEN,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    # Larger than usual, so that random attention is far from uniform and every dependence shows.
+    "initializer_range": 0.3,
+}
+
+Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 def build_model(seed: int = 0) -> LlamaForCausalLM:
-    config = LlamaConfig(
-        vocab_size=256,
-        hidden_size=HIDDEN,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        # Larger than usual, so that random attention is far from uniform and every dependence shows.
-        initializer_range=0.3,
-    )
-    state = torch.random.get_rng_state()
-    torch.manual_seed(seed)
-    model = LlamaForCausalLM(config).eval()
-    torch.random.set_rng_state(state)
-    return model
+    return _seeded(lambda: LlamaForCausalLM(LlamaConfig(**SIZES, max_position_embeddings=512)), seed)
 
 
 def build_encoder() -> T5EncoderModel:
@@ -44,29 +43,19 @@ def build_encoder() -> T5EncoderModel:
     config = T5Config(
         vocab_size=256, d_model=HIDDEN, d_kv=8, d_ff=64, num_layers=2, num_heads=4, initializer_factor=3.0
     )
-    state = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    model = T5EncoderModel(config).eval()
-    torch.random.set_rng_state(state)
-    return model
+    return _seeded(lambda: T5EncoderModel(config), 0)
 
 
-def build_qwen2() -> Qwen2ForCausalLM:
+def build_qwen2(seed: int = 0, **settings: Any) -> Qwen2ForCausalLM:
     """A model of the family that Scale-RAE trains, as small."""
-    config = Qwen2Config(
-        vocab_size=256,
-        hidden_size=HIDDEN,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.3,
-    )
-    state = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    model = Qwen2ForCausalLM(config).eval()
-    torch.random.set_rng_state(state)
-    return model
+    return _seeded(lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, **settings)), seed)
+
+
+def _seeded(build: Callable[[], Model], seed: int) -> Model:
+    """What ``build`` makes with the random numbers of a seed; the generator of the process stays where it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build().eval()
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM
 
 import tiny_autoencoders
 import tiny_encoders
@@ -24,20 +24,7 @@ WIDTH = 24
 
 def qwen2(seed: int = 0) -> Qwen2ForCausalLM:
     """A Qwen2 as small as the tiny Llama; its last layer is the table of words, which the Llama's is not."""
-    config = Qwen2Config(
-        vocab_size=256,
-        hidden_size=tiny_language_model.HIDDEN,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        initializer_range=0.3,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return Qwen2ForCausalLM(config).eval()
+    return tiny_language_model.build_qwen2(seed, max_position_embeddings=512, tie_word_embeddings=True)
 
 
 def conditioner(is_tied: bool = False, num_tokens: int = 16, **settings: Any) -> UnifiedConditioner:

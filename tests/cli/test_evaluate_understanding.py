@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -14,19 +13,13 @@ import tiny_generator
 import tiny_sprites
 from raekit.cli.evaluate import evaluate
 from raekit.errors import UserError
-from raekit.generate import ImageGenerator, build_generator
-from tiny_language_model import saved
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A unified model in ``generator``, a shard of shapes, and a picture."""
     directory = tmp_path_factory.mktemp("understanding")
-    rae = tiny_generator.latent_space(directory / "autoencoder")
-    condition = {"name": "unified", "language_model": saved(directory), "precision": "fp32", "width": 24}
-    recipe = {"backbone": tiny_generator.BACKBONE, "condition": condition, "sampling": {"steps": 1}}
-    torch.manual_seed(0)
-    generator = build_generator(ImageGenerator.Config.model_validate(recipe), rae, precision="fp32")
+    generator = tiny_generator.unified(directory, sampling={"steps": 1})
     generator.save(directory / "generator", directory / "autoencoder")
     tiny_sprites.shard(directory / "shapes.tar")
     Image.new("RGB", (8, 8)).save(directory / "a.png")

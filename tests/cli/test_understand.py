@@ -17,24 +17,19 @@ from raekit.cli.understand import understand
 from raekit.data.picture import read_square
 from raekit.data.transforms import to_float
 from raekit.errors import UserError
-from raekit.generate import ImageGenerator, build_generator
 from raekit.understand import Question
-from tiny_language_model import saved
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A unified model in ``generator``, two pictures, and the latent of the first."""
     directory = tmp_path_factory.mktemp("understand")
-    rae = tiny_generator.latent_space(directory / "autoencoder")
-    condition = {"name": "unified", "language_model": saved(directory), "precision": "fp32", "width": 24}
-    recipe = {"backbone": tiny_generator.BACKBONE, "condition": condition}
-    torch.manual_seed(0)
-    generator = build_generator(ImageGenerator.Config.model_validate(recipe), rae, precision="fp32")
+    generator = tiny_generator.unified(directory)
     generator.save(directory / "generator", directory / "autoencoder")
     pixels = torch.rand(2, 32, 32, 3, generator=torch.Generator().manual_seed(0))
     for name, one in zip("ab", pixels, strict=True):
         Image.fromarray((one * 255).to(torch.uint8).numpy()).save(directory / f"{name}.png")
+    rae = generator.latent_space
     latent = rae.encode(to_float(read_square(directory / "a.png", 32))[None])[0]
     latent_file.save(directory / "a.safetensors", latent, rae.checksum, {"prompt": "a"})
     return directory

@@ -12,7 +12,7 @@ import tiny_generator
 import tiny_language_model
 from raekit.conditioning.query import QueryConditioner
 from raekit.errors import UserError
-from raekit.generate import ImageGenerator, build_generator, load_generator
+from raekit.generate import load_generator
 from raekit.multimodal.chat import CONTEXT, QUERY, Turn
 from raekit.multimodal.conditioner import UnifiedConditioner, own_head, places_in, teach
 from tiny_unified import conditioner, qwen2
@@ -172,18 +172,8 @@ def test_gradients_reach_projector_and_queries_through_a_frozen_model() -> None:
 
 @pytest.mark.parametrize("is_llm_trained", [True, False])
 def test_a_generator_with_it_is_saved_and_loaded_like_any_other(tmp_path, is_llm_trained: bool) -> None:
-    rae = tiny_generator.latent_space(tmp_path / "autoencoder")
-    model = tiny_language_model.saved(tmp_path / "language_model")
-    condition = {
-        "name": "unified",
-        "language_model": model,
-        "precision": "fp32",
-        "width": 24,
-        "vision_shape": (16, 32),
-        "is_llm_trained": is_llm_trained,
-    }
-    recipe = {"backbone": tiny_generator.BACKBONE, "condition": condition, "sampling": {"steps": 2}}
-    generator = build_generator(ImageGenerator.Config.model_validate(recipe), rae, precision="fp32")
+    told = {"vision_shape": (16, 32), "is_llm_trained": is_llm_trained}
+    generator = tiny_generator.unified(tmp_path, told, sampling={"steps": 2})
     latent = generator("sun", output="latent")
     generator.save(tmp_path / "generator", tmp_path / "autoencoder")
     loaded = load_generator(tmp_path / "generator", "cpu", "fp32")

@@ -1,4 +1,4 @@
-"""What a backbone learns of a batch: times and noises from the samples' own random numbers, dropped conditions, the loss.
+"""What a backbone learns of a batch: times and noises of the samples' own random numbers, dropped conditions, loss.
 
     draws -> t, noise --path--> z_t --backbone, told the condition (or its null)--> loss of each sample
 

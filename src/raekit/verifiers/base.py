@@ -2,7 +2,8 @@
 
 In: what was drawn, and a prompt for each or one for all. Out: scores ``[B]``, higher is better. Candidates are judged
 together. There are two kinds: a :class:`LatentVerifier` sees latents ``[B,C,h,w]`` as a generator gives them, through
-the eyes of a unified model, by default the one that drew them; a :class:`PixelVerifier` sees rendered pictures and needs no such model.
+the eyes of a unified model, by default the one that drew them; a :class:`PixelVerifier` sees rendered pictures and
+needs no such model.
 """
 
 from __future__ import annotations
