@@ -25,6 +25,10 @@ def test_a_registry_is_known_by_its_kind(registry) -> None:
     assert "decoder" in registry
 
 
+def test_home_of_a_row_is_told_without_importing_it(registry) -> None:
+    assert registry.home("imaginary") == ("no_such_module_anywhere", "Thing")
+
+
 def test_lookup_gives_the_class(registry) -> None:
     assert registry["decoder"] is json.JSONDecoder
 

@@ -36,8 +36,13 @@ class Registry(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name not in self._rows:
             raise UnknownName(f"{self.kind}: unknown name {name!r}; {nearest_hint(name, self._rows)}")
-        module, _, attribute = self._rows[name].partition(":")
+        module, attribute = self.home(name)
         return getattr(importlib.import_module(module), attribute)
+
+    def home(self, name: str) -> tuple[str, str]:
+        """The module of a known name, and what it is called there; nothing is imported."""
+        module, _, attribute = self._rows[name].partition(":")
+        return module, attribute
 
     def __contains__(self, name: object) -> bool:
         return name in self._rows

@@ -7,9 +7,12 @@ parameter counts). All lines come from the registries, so a new part appears her
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -48,16 +51,41 @@ def load_registries() -> dict[str, Registry]:
 def describe(registry: Registry, name: str, has_variants: bool = False) -> str:
     """The first line of a part's documentation, or the missing optional dependency that keeps it from loading.
 
-    With ``has_variants`` a line follows for each variant of a part that knows some.
+    With ``has_variants`` a line follows for each variant of a part that knows some. The line is read from the source
+    where it stands there: importing every part, torch and transformers with them, would take ten seconds.
     """
+    line = written_line(*registry.home(name))
+    if line and not has_variants:
+        return line
     try:
         part = registry[name]
     except ImportError as error:
         return f"(cannot be loaded here: {error})"
-    line = (inspect.getdoc(part) or "").partition("\n")[0].replace("``", "`")
+    line = line or first_line(inspect.getdoc(part))
     variants = list(part.variants()) if has_variants and hasattr(part, "variants") else []
     width = max((len(variant) for variant, _ in variants), default=0)
     return "\n".join([line, *(f"  {variant:<{width}}  {text}" for variant, text in variants)])
+
+
+def written_line(module: str, attribute: str) -> str:
+    """The first line of the docstring that a class or function has in its module's source, or nothing."""
+    return documented(module).get(attribute, "")
+
+
+@lru_cache
+def documented(module: str) -> dict[str, str]:
+    """Classes and functions of a module by name, with the first line of their docstring; the module is not imported."""
+    spec = find_spec(module)
+    if spec is None or not (spec.origin or "").endswith(".py"):
+        return {}
+    body = ast.parse(Path(str(spec.origin)).read_text(encoding="utf-8")).body
+    parts = [node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    return {part.name: first_line(ast.get_docstring(part)) for part in parts}
+
+
+def first_line(documentation: str | None) -> str:
+    """As a terminal shows it."""
+    return (documentation or "").partition("\n")[0].replace("``", "`")
 
 
 def find_recipes() -> list[Path]:
