@@ -92,6 +92,8 @@ def test_configs_are_frozen_and_documented() -> None:
         ({"part": "small", "steps": "many"}, "steps: "),
         ({"part": "smal", "steps": 1}, "did you mean 'small'?"),
         ({"part": {"width": 3}, "steps": 1}, "known parts: large, small"),
+        ({"part": {"name": 3}, "steps": 1}, "known parts: large, small"),
+        ({"part": {"name": ["small"]}, "steps": 1}, "known parts: large, small"),
         ({"part": {"name": "small", "width": 0}, "steps": 1}, "part.width: Input should be greater than 0 (got 0)"),
         ({"part": {"name": "small", "widht": 3}, "steps": 1}, "part.widht: unknown key; did you mean 'width'?"),
         ({"part": {"name": "small", "depth": 3}, "steps": 1}, "part.depth: unknown key"),
@@ -164,6 +166,7 @@ def test_overrides_win_and_are_read_as_yaml(tmp_path) -> None:
         ("steps: 1\nsteps: 2", "steps=3", "key 'steps' is given twice"),
         ("steps: [1", "steps=3", "not valid YAML"),
         ("- 1", "steps=3", "a recipe is a mapping"),
+        ("base: [a.yaml, b.yaml]", "steps=3", "base: ['a.yaml', 'b.yaml'] is no path; name the one recipe"),
         ("", "steps=3", "a recipe is a mapping"),
     ],
 )

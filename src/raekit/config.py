@@ -36,7 +36,7 @@ def component(registry: Registry) -> Any:
             return value
         if isinstance(value, str):
             value = {"name": value}
-        if not isinstance(value, Mapping) or "name" not in value:
+        if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             raise ValueError(f"needs a mapping with a 'name'; known {registry.kind}: {', '.join(sorted(registry))}")
         try:
             return registry[value["name"]].Config.model_validate(dict(value))
@@ -110,6 +110,8 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     parent = recipe.pop("base", None)
     if parent is None:
         return recipe
+    if not isinstance(parent, str):
+        raise UserError(f"{path}: base: {parent!r} is no path; name the one recipe that this one changes")
     return merge(_read_with_base(path.parent / parent, (*seen, path.resolve())), recipe)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import raekit
 from raekit import cost
 from raekit.cli import doctor, later
 from raekit.cli.app import VERBS
-from raekit.cli.list import find_recipes, headline, load_registries
-from raekit.cli.report import print_rows
+from raekit.cli.list import describe, find_recipes, first_line, headline, load_registries
+from raekit.cli.options import options_of
+from raekit.cli.report import counted, print_rows
+from raekit.config import Config
 from raekit.errors import UserError
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(raekit.__file__).parents[1])}
@@ -61,6 +64,18 @@ def test_help_does_not_import_torch() -> None:
     )
     done = program("-c", script)
     assert done.stdout.strip() == "[]"
+
+
+def test_list_does_not_import_the_parts() -> None:
+    """Their lines are read from the source: importing them all takes ten seconds."""
+    script = "import sys; from raekit.cli.list import list_parts; list_parts(None); print('torch' in sys.modules)"
+    assert program("-c", script).stdout.splitlines()[-1] == "False"
+
+
+def test_what_list_reads_from_the_source_is_the_documentation() -> None:
+    for registry in load_registries().values():
+        for name in registry:
+            assert describe(registry, name) == first_line(inspect.getdoc(registry[name]))
 
 
 def test_module_runs_as_a_program() -> None:
@@ -220,6 +235,32 @@ def test_doctor_names_what_an_extra_lacks(monkeypatch) -> None:
 def test_doctor_knows_a_source_tree_that_is_not_installed(monkeypatch) -> None:
     monkeypatch.setattr(doctor.metadata, "requires", _raiser(doctor.metadata.PackageNotFoundError()))
     assert "not installed" in doctor.extras()[0][1]
+
+
+def test_an_option_out_of_settings_tells_its_default_once() -> None:
+    class Settings(Config):
+        size: int = 20
+        """How large."""
+        place: str | None = None
+        """Where, else anywhere (default: here)."""
+        device: str = "auto"
+        """auto, cpu, ..."""
+
+    @options_of(Settings, default=False)
+    def verb(**options: object) -> None:
+        """Does nothing."""
+
+    parameters = inspect.signature(verb).parameters.values()
+    told = [option.annotation.__metadata__[0].help for option in parameters]
+    assert told == [
+        "How large (default: 20).",
+        "Where, else anywhere (default: here).",
+        "auto, cpu, ... (default: auto).",
+    ]
+
+
+def test_one_thing_is_singular() -> None:
+    assert [counted(number, "picture") for number in (0, 1, 2)] == ["0 pictures", "1 picture", "2 pictures"]
 
 
 def test_rows_are_aligned(capsys) -> None:

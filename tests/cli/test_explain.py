@@ -30,3 +30,15 @@ def test_a_plan_on_a_machine() -> None:
 def test_strategies_that_do_not_exist() -> None:
     with pytest.raises(UserError, match="--strategy: 'zero' is not known; known: auto, ddp, fsdp, hsdp"):
         verbs.run(explain, RECIPE, "--gpu", "h100", "--strategy", "zero")
+
+
+@pytest.mark.parametrize("option", [("--gpus", "8"), ("--mfu", "0.5"), ("--strategy", "fsdp")])
+def test_an_option_of_the_estimate_needs_a_gpu(option: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match=f"{option[0]} {option[1]}: there is no estimate without a GPU"):
+        verbs.run(explain, RECIPE, *option)
+
+
+def test_a_wrong_machine_is_told_before_anything_is_printed(capsys) -> None:
+    with pytest.raises(UserError, match="--gpu: 'h10' is not listed; did you mean 'h100'?"):
+        verbs.run(explain, RECIPE, "--gpu", "h10")
+    assert capsys.readouterr().out == ""

@@ -22,6 +22,8 @@ def test_adapters_are_listed_and_merged(tmp_path: Path) -> None:
     merged = CliRunner().invoke(lora, ["merge", str(path), str(folder), str(tmp_path / "out"), "--scale", "0.5"])
     assert merged.exit_code == 0
     assert TextToImage.load(tmp_path / "out", "cpu").checksum[:12] in merged.stdout
+    again = CliRunner().invoke(lora, ["merge", str(path), str(folder), str(tmp_path / "out")]).exception
+    assert isinstance(again, UserError) and "is there already; name another place" in str(again)
 
 
 def test_a_folder_without_adapters_is_told(tmp_path: Path) -> None:

@@ -51,6 +51,13 @@ def test_mistakes_name_the_field_and_the_fix(run, tmp_path, words: tuple[str, ..
         run("data", *words, "--out", str(tmp_path))
 
 
+def test_a_place_that_is_a_file_is_refused(run, tmp_path) -> None:
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    with pytest.raises(UserError, match="--out .*file.*: File exists; name a directory"):
+        run("data", "rendered-text", "--out", str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
 @pytest.mark.parametrize("name", list(PREPARERS))
 def test_every_builder_says_what_it_is(name: str) -> None:
     builder = PREPARERS[name]

@@ -25,7 +25,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_folder_then_the_rest(model: Path, tmp_path: Path) -> None:
     pictures, out = tiny_data.pictures(tmp_path / "pictures"), tmp_path / "out"
     text = run(reconstruct, pictures / "red_circle.png", "--model", model, "--out", out)
-    assert text.startswith("1 pictures reconstructed: mean PSNR ") and " dB\n" in text
+    assert text.startswith("1 picture reconstructed: mean PSNR ") and " dB\n" in text
     text = run(reconstruct, pictures, "--model", model, "--out", out, "--sheet")
     assert text.startswith("8 pictures reconstructed, 1 of them by an earlier run: mean PSNR ")
     assert text.splitlines()[1:] == [str(out / "sheet.png"), str(out / "metrics.csv")]
@@ -41,7 +41,7 @@ def test_unreadable_pictures_are_listed_and_change_the_exit_code(model: Path, tm
     done = CliRunner().invoke(app, [str(pictures), "--model", str(model), "--out", str(tmp_path / "out")])
     assert done.exit_code == 1
     assert f"left out: {pictures / 'empty.png'}: is empty" in done.stdout
-    assert "1 unreadable pictures left out" in done.stderr
+    assert "1 unreadable picture left out" in done.stderr
     assert done.stdout.startswith("8 pictures reconstructed")
 
 

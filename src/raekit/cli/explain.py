@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from raekit.cli.report import print_rows
+from raekit.errors import UserError
 
 
 def explain(
@@ -23,8 +24,10 @@ def explain(
     gpu: Annotated[
         str | None, typer.Option("--gpu", help="Estimate memory and hours on this GPU, e.g. h100 or rtx4090.")
     ] = None,
-    gpus: Annotated[int, typer.Option("--gpus", help="How many of them.")] = 1,
-    mfu: Annotated[float, typer.Option("--mfu", help="Share of their peak speed that is reached.")] = 0.4,
+    gpus: Annotated[int | None, typer.Option("--gpus", help="How many of them.", show_default="1")] = None,
+    mfu: Annotated[
+        float | None, typer.Option("--mfu", help="Share of their peak speed that is reached.", show_default="0.4")
+    ] = None,
     strategy: Annotated[
         str | None, typer.Option(help="ddp, fsdp or hsdp; without it as the recipe says, or by size.")
     ] = None,
@@ -34,9 +37,16 @@ def explain(
 ) -> None:
     """Show a recipe with every default written out, and what the code derives from it."""
     from raekit.config import dump_yaml
+    from raekit.training.parallel.layout import strategy_of
+    from raekit.training.planning.machines import Machine
     from raekit.training.recipe import load_recipe
 
+    for option, value in (("--gpus", gpus), ("--mfu", mfu), ("--strategy", strategy)):
+        if gpu is None and value is not None:
+            raise UserError(f"{option} {value}: there is no estimate without a GPU; name one, e.g. --gpu h100")
     resolved = load_recipe(recipe, overrides or [])
+    machine = None if gpu is None else Machine(gpu, 1 if gpus is None else gpus, 0.4 if mfu is None else mfu)
+    asked = strategy_of(strategy or resolved.train.parallel.strategy)
     derived = resolved.describe()
     typer.echo(dump_yaml(resolved).rstrip())
     if derived:
@@ -45,10 +55,7 @@ def explain(
         from raekit.training.planning.assembly import describe_assembly
 
         print_rows("\nbuilt on the meta device", describe_assembly(resolved))
-    if gpu is not None:
-        from raekit.training.parallel.layout import strategy_of
+    if machine is not None:
         from raekit.training.planning.budget import budget
-        from raekit.training.planning.machines import Machine
 
-        machine, asked = Machine(gpu, gpus, mfu), strategy_of(strategy or resolved.train.parallel.strategy)
         print_rows("\nestimate, nothing measured", budget(resolved.parts(), resolved.train, machine, asked))

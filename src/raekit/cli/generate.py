@@ -21,6 +21,7 @@ import typer
 
 import raekit
 from raekit.cli.options import options_of
+from raekit.cli.report import counted
 from raekit.config import Config
 from raekit.errors import UserError
 from raekit.samplers.settings import Sampling
@@ -130,7 +131,7 @@ def generate(
             choice = generator.best_of(prompts, wanted[0], wanted[1], seed, report, **sampling, **drawing)
             latents, made, num = choice.latents, chosen(choice, *wanted), wanted[1].keep
     images = generator.decode(latents) if grid or output is not Output.latent else None
-    typer.echo(f"drew {len(latents)} pictures in {time.perf_counter() - start:.1f} s", err=True)
+    typer.echo(f"drew {counted(len(latents), 'picture')} in {time.perf_counter() - start:.1f} s", err=True)
 
     stems = [stem for stem in slugs(prompts) for _ in range(num)]
     names = [f"{stem}_seed{one['seed']}" for stem, one in zip(stems, made, strict=True)]

@@ -41,5 +41,7 @@ def merge_adapters(
     """Add adapters to a generator's weights and write the result."""
     from raekit.interop.lora import merge_lora
 
+    if out.exists():
+        raise UserError(f"lora merge: {str(out)!r} is there already; name another place, or remove it first")
     checksum = merge_lora(model, adapter, out, scale)
     print_rows("merged", [("generator", str(out)), ("checksum", checksum[:12])])

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from raekit.config import Config
 
@@ -23,7 +25,7 @@ def options_of(settings: type[Config], default: str | bool = "the model's own", 
 
     Args:
         settings: whose fields become options.
-        default: what the help calls an option that was not typed; False = it says nothing of it.
+        default: what the help calls an option that was not typed; False = the field's own default.
         **flags: the option's name where it is not ``--`` and the field's name.
     """
 
@@ -35,10 +37,20 @@ def options_of(settings: type[Config], default: str | bool = "the model's own", 
             if name == "name":  # which component it is was chosen before its settings are
                 continue
             flag = flags.get(name, "--" + name.replace("_", "-"))
-            option = typer.Option(flag, help=field.description, show_default=default)
+            told = _help(field) if default is False else field.description
+            option = typer.Option(flag, help=told, show_default=default)
             annotation = Annotated[field.annotation | None, option]  # type: ignore[name-defined]
             added.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
         verb.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
         return verb
 
     return extend
+
+
+def _help(field: FieldInfo) -> str:
+    """A field's docstring, and its default where there is one to tell and the docstring does not."""
+    said = " ".join((field.description or "").split())
+    if field.default in (None, "", PydanticUndefined) or isinstance(field.default, bool) or "(default" in said:
+        return said
+    sentence = said if said.endswith("...") else said.removesuffix(".")
+    return f"{sentence} (default: {field.default})."

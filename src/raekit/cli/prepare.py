@@ -18,6 +18,7 @@ from raekit.cli.report import print_rows
 from raekit.config import validate
 from raekit.data.sources import PREPARERS
 from raekit.errors import UserError
+from raekit.files import make_writable
 from raekit.registry import UnknownName
 
 
@@ -48,8 +49,10 @@ def prepare(
         builder = PREPARERS[name.replace("-", "_")]
     except UnknownName as error:
         raise UserError(f"prepare {what.value}: {error}") from None
+    config = validate(builder.Config, given, f"prepare {what.value} {name}")
+    make_writable(out, "--out")
     started = time.monotonic()
-    manifest = builder(validate(builder.Config, given, f"prepare {what.value} {name}")).build(out)
+    manifest = builder(config).build(out)
     rows: list[tuple[str, object]] = [(split, f"{count} samples") for split, count in manifest.splits.items()]
     rows += [(f"dropped ({reason})", count) for reason, count in manifest.dropped.items()]
     rows.append(("time", f"{time.monotonic() - started:.0f} s"))

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from raekit.cli.report import progress_bar
+from raekit.cli.report import counted, progress_bar
 
 MOST_LISTED = 20
 """Unreadable pictures named on standard output; ``metrics.csv`` has them all."""
@@ -42,12 +42,12 @@ def reconstruct(
     with progress_bar("reconstructing", len(pictures)) as progress:
         report = library.reconstruct(autoencoder, pictures, out, batch_size, overwrite, progress)
     kept = f", {report.num_kept} of them by an earlier run" if report.num_kept else ""
-    typer.echo(f"{len(report.done)} pictures reconstructed{kept}: mean PSNR {report.mean_psnr:.2f} dB")
+    typer.echo(f"{counted(len(report.done), 'picture')} reconstructed{kept}: mean PSNR {report.mean_psnr:.2f} dB")
     for row in report.unreadable[:MOST_LISTED]:
         typer.echo(f"left out: {row.error}")
     if sheet:
         typer.echo(library.write_sheet(report, out, autoencoder.output_size))
     typer.echo(out / library.TABLE_FILE)
     if report.unreadable:
-        typer.echo(f"{len(report.unreadable)} unreadable pictures left out", err=True)
+        typer.echo(f"{counted(len(report.unreadable), 'unreadable picture')} left out", err=True)
         raise typer.Exit(1)

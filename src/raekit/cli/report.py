@@ -39,6 +39,11 @@ def print_table(names: list[str], groups: list[tuple[str, list[tuple[str, list[s
             typer.echo(line(label, cells))
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 picture``, ``2 pictures``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 @contextmanager
 def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on standard error, and the function that moves it to a number of finished things out of ``total``."""

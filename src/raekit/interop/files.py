@@ -152,8 +152,10 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise UserError(f"weights {str(path)!r}: no such file; check the path") from None
     except Exception as error:  # a damaged file raises almost anything, from EOFError to UnpicklingError
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"weights {str(path)!r}: not safely readable ({reason}); download it again") from error
+        raise UserError(
+            f"weights {str(path)!r}: not safely readable: damaged, no file of torch.save, or one that holds more than "
+            "tensors and could run code; download it again, or name a safetensors file"
+        ) from error
     if not isinstance(content, Mapping):
         raise UserError(f"weights {str(path)!r}: holds a {type(content).__name__}; name a file of weights")
     return content

@@ -23,6 +23,13 @@ def test_the_recipe_and_the_machine_are_written_down(tmp_path: Path) -> None:
     assert stamp["packages"]["torch"] and stamp["command"] == environment_stamp()["command"]
 
 
+def test_a_place_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="run .*file/checkpoints.*; name a directory that can be written to"):
+        RunDirectory(tmp_path / "file", Recipe(), is_resumed=False)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_the_log_rewinds_and_forgives_a_line_cut_short(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path, Recipe(), is_resumed=False)
     for step in range(1, 5):

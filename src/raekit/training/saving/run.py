@@ -30,7 +30,7 @@ from PIL import Image, ImageDraw
 from raekit import distributed
 from raekit.config import Config, dump_yaml
 from raekit.errors import UserError
-from raekit.files import atomic_file, write_atomically
+from raekit.files import atomic_file, make_writable, write_atomically
 from raekit.training.parallel.peers import Peers
 from raekit.training.saving.run_lock import RunLock
 
@@ -53,7 +53,7 @@ class RunDirectory:
         lock: the right to write here; held by the first process from now on.
 
     Raises:
-        UserError: the directory holds another run, or another process writes it.
+        UserError: the directory holds another run, another process writes it, or it cannot be written to.
     """
 
     def __init__(self, path: Path, recipe: Config, is_resumed: bool, has_tensorboard: bool = False) -> None:
@@ -140,7 +140,7 @@ class RunDirectory:
 
     def _open(self, recipe: Config, is_resumed: bool) -> None:
         """What the first process does before anybody writes: take the lock, look, sweep up after a crash."""
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        make_writable(self.checkpoints, "run")
         self.lock.acquire()
         if not is_resumed and self.checkpoint_paths():
             self.lock.release()
