@@ -50,4 +50,4 @@ def test_the_large_recipe_adapts_both_parts_and_keeps_their_paces_apart() -> Non
     assert isinstance(recipe, Stage2.Config) and recipe.lora is not None and recipe.language_model_optim is not None
     assert recipe.lora.parts == ("backbone", "language_model")
     assert recipe.language_model_optim.betas == (0.9, 0.999) and recipe.optim.betas == (0.9, 0.95)
-    assert recipe.train.checkpoint_activations
+    assert recipe.train.checkpoint_activations == "auto"
