@@ -23,6 +23,9 @@ LAUNCH = Path(__file__).parents[2] / "recipes/launch"
 SCRIPTS = sorted(path for path in LAUNCH.iterdir() if path.suffix in (".sh", ".sbatch"))
 SKYPILOT = yaml.safe_load((LAUNCH / "skypilot.yml").read_text(encoding="utf-8"))
 
+PATIENT = "--signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout 600"
+"""Of torchrun: what it passes on to its processes, and how long it waits for them to save."""
+
 SRUN = """#!/bin/bash
 # One process after the other, as Slurm numbers them; SIGUSR1 reaches each of them.
 trap 'kill -USR1 $(jobs -p)' USR1
@@ -67,8 +70,17 @@ def test_several_nodes(stage: dict[str, str]) -> None:
     subprocess.run([LAUNCH / "several_nodes.sh", "2", "1", "head", "r.yaml", "--run", "x"], check=True, env=stage)
     assert Path(stage["LOG"]).read_text(encoding="utf-8") == (
         "torchrun --nnodes 2 --node-rank 1 --master-addr head --master-port 29500 --nproc-per-node gpu "
-        "--shutdown-timeout 600 -m raekit train r.yaml --run x\n"
+        f"{PATIENT} -m raekit train r.yaml --run x\n"
     )
+
+
+def test_slurm_passes_sigterm_on_and_leaves_queueing_to_slurm(stage: dict[str, str], tmp_path: Path) -> None:
+    log = Path(stage["LOG"])
+    with subprocess.Popen(["bash", LAUNCH / "slurm.sbatch", "r.yaml", tmp_path / "run"], env=stage) as job:
+        wait_for(lambda: log.is_file() and len(log.read_text().splitlines()) == 2)
+        job.send_signal(signal.SIGTERM)
+        assert job.wait(timeout=30) == 0
+    assert sorted(log.read_text(encoding="utf-8").splitlines())[2:] == ["saved 0", "saved 1"]
 
 
 def test_slurm_passes_the_signal_on_saves_queues_again_and_resumes(stage: dict[str, str], tmp_path: Path) -> None:
@@ -93,20 +105,41 @@ def test_skypilot(stage: dict[str, str]) -> None:
     subprocess.run(["bash", "-euo", "pipefail", "-c", SKYPILOT["run"]], check=True, env=env)
     assert Path(stage["LOG"]).read_text(encoding="utf-8") == (
         "torchrun --nnodes 2 --node-rank 1 --master-addr 10.0.0.1 --master-port 29500 --nproc-per-node 8 "
-        "--shutdown-timeout 600 -m raekit train recipes/stage2/t2i_pretrain_2.4b.yaml --run /runs/t2i_pretrain_2.4b\n"
+        f"{PATIENT} -m raekit train recipes/stage2/t2i_pretrain_2.4b.yaml --run /runs/t2i_pretrain_2.4b\n"
     )
     assert (LAUNCH.parents[1] / SKYPILOT["envs"]["RECIPE"]).is_file()
 
 
-def test_two_processes_of_one_machine_train(tmp_path: Path) -> None:
-    """The real torchrun and the real command line, on a CPU."""
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(dump_yaml(tiny_recipes.resolve(tiny_recipes.encoder(tmp_path), steps=2)), encoding="utf-8")
-    source = str(Path(raekit.__file__).parents[1])
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": source}
-    done = subprocess.run([LAUNCH / "one_node.sh", "2", recipe], env=env, capture_output=True, text=True, check=False)
+@pytest.fixture
+def one_node(tmp_path: Path) -> tuple[list[str | Path], dict[str, str]]:
+    """The real torchrun and the real command line, two processes on a CPU: words and environment."""
+    recipe, values = tmp_path / "recipe.yaml", tiny_recipes.encoder(tmp_path)
+    recipe.write_text(dump_yaml(tiny_recipes.resolve(values, steps=2)), encoding="utf-8")
+    source, path = str(Path(raekit.__file__).parents[1]), f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return [LAUNCH / "one_node.sh", "2", recipe], {**os.environ, "PATH": path, "PYTHONPATH": source}
+
+
+def test_two_processes_of_one_machine_train(one_node: tuple[list[str | Path], dict[str, str]], tmp_path: Path) -> None:
+    command, env = one_node
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote ") == 1 and (tmp_path / "run/encoder").is_dir()
+
+
+@pytest.mark.slow
+def test_a_signal_to_torchrun_reaches_its_processes_which_save(
+    one_node: tuple[list[str | Path], dict[str, str]], tmp_path: Path
+) -> None:
+    command, env = one_node
+    command += ["--set", "train.steps=1000000", "--set", "train.save_every_steps=1000000"]
+    log, checkpoints = tmp_path / "run/metrics.jsonl", tmp_path / "run/checkpoints"
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as job:
+        wait_for(lambda: log.is_file() and log.read_text(), seconds=300)
+        job.send_signal(signal.SIGUSR1)
+        _, told = job.communicate(timeout=300)
+    assert "Received 10 death signal" in told and "forcefully" not in told
+    (saved,) = checkpoints.iterdir()
+    assert saved.name.startswith("step_") and (saved / "manifest.json").is_file()
 
 
 def wait_for(is_so: object, seconds: float = 20) -> None:
