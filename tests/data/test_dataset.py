@@ -116,6 +116,17 @@ def test_too_small_and_too_long_pictures_are_passed_over(tmp_path) -> None:
     assert dataset({"name": "folder", "path": tmp_path}, shuffle=False, min_side=1)[0].key == "a.png"
 
 
+def test_pictures_without_a_caption_are_passed_over_where_captions_are_learned_from(tmp_path) -> None:
+    for name in ("told", "untold"):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{name}.png")
+    (tmp_path / "told.txt").write_text("a black square")
+    block = {"mixture": [{"name": "folder", "path": tmp_path}], "image_size": 16, "shuffle": False}
+    settings = validate(DataConfig, block, "recipe")
+    assert [build_dataset(settings)[position].caption for position in range(2)] == ["a black square", ""]
+    item = build_dataset(settings, is_captioned=True)[1]
+    assert item.caption == "a black square" and "untold" in str(item.skipped[0]) and "no caption" in str(item.skipped[0])
+
+
 def test_sources_of_one_name_are_told_apart(write_shard) -> None:
     shard = {"name": "shards", "path": write_shard()}
     data = dataset(shard, {**shard, "domain": "mine"}, shard, TEXT)

@@ -102,17 +102,18 @@ class Dataset:
     Args:
         settings: the ``data`` block.
         seed: of orders, crops, backgrounds and captions.
+        is_captioned: pass over samples without a caption.
     """
 
     Config = DataConfig
 
-    def __init__(self, settings: DataConfig, seed: int = 0) -> None:
+    def __init__(self, settings: DataConfig, seed: int = 0, is_captioned: bool = False) -> None:
         self.config = settings
         domains = []
         for name, source_config in zip(domain_names(settings.mixture), settings.mixture, strict=True):
             source: Source = DATASETS.build(source_config)
             if not source.is_drawn:
-                source = Checked(source, settings.min_side)
+                source = Checked(source, settings.min_side, is_captioned)
             if settings.in_memory and not source.is_endless:
                 source = InMemory(source)
             domains.append(Domain(name, source, source_config.weight))
@@ -198,9 +199,9 @@ def read_readable(domain: Domain, index: int) -> tuple[Sample, tuple[Skipped, ..
     return first_usable(source.__getitem__, index, len(source), domain.name, source.key_of)
 
 
-def build_dataset(settings: DataConfig, seed: int = 0) -> Dataset:
-    """The dataset of a recipe's ``data`` block."""
-    return Dataset(settings, seed)
+def build_dataset(settings: DataConfig, seed: int = 0, is_captioned: bool = False) -> Dataset:
+    """The dataset of a recipe's ``data`` block; arguments as for :class:`Dataset`."""
+    return Dataset(settings, seed, is_captioned)
 
 
 def pictures_of(path: Path, split: str | None, image_size: int) -> DataConfig:

@@ -48,19 +48,22 @@ class Wrapped(Source):
 
 
 class Checked(Wrapped):
-    """A source whose pictures have a usable shape.
+    """A source whose pictures have a usable shape and, where they are told by their captions, one.
 
     Args:
         source: whose samples are checked.
         min_side: least pixels of the shorter side.
+        is_captioned: samples without a caption are of no use.
     """
 
-    def __init__(self, source: Source, min_side: int) -> None:
+    def __init__(self, source: Source, min_side: int, is_captioned: bool = False) -> None:
         super().__init__(source)
-        self._min_side = min_side
+        self._min_side, self._is_captioned = min_side, is_captioned
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._source[index]
+        if self._is_captioned and not sample.caption.strip():
+            raise BadSample(f"{sample.key}: no caption, and this run learns from captions")
         height, width = sample.image.shape[:2]
         short, long = sorted((height, width))
         if short < self._min_side:

@@ -184,8 +184,9 @@ class Stage2(Stage):
 
     def _open_data(self, config: Config) -> None:
         """What is trained on and what is held out; with a cache also the connector's start."""
-        self.dataset = build_dataset(config.data, config.seed)
-        self.held_out = build_dataset(config.held_out)
+        is_told = isinstance(self.generator, TextToImage)
+        self.dataset = build_dataset(config.data, config.seed, is_told)
+        self.held_out = build_dataset(config.held_out, is_captioned=is_told)
         self.cached = None if config.cache is None else self._cached(self.dataset, config.cache)
         conditioner = self.generator.conditioner
         has_start = config.is_linear_start and config.init_generator is None
