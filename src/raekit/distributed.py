@@ -2,12 +2,17 @@
 
 In: what ``torchrun`` says of this process. Out: averages over all processes. Every function is the identity in a single
 process, so callers never ask how many there are. What is done to modules is in ``training/parallel/placement.py``.
+
+Who waits for another that honestly works for an hour (writes a large file, draws, fills a cache) waits between the
+hosts, which lasts; between accelerators NCCL ends a process that has waited ten minutes.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +22,12 @@ from raekit.errors import UserError
 
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 """What torchrun sets; they say which process this is and never change a result."""
+PATIENCE = timedelta(days=1)
+"""How long hosts wait for one another. One that has died is noticed at once: its connections break."""
+
+T = TypeVar("T")
+
+_hosts: dist.ProcessGroup | None = None
 
 
 def join(device: torch.device) -> torch.device:
@@ -33,13 +44,23 @@ def join(device: torch.device) -> torch.device:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    global _hosts
+    _hosts = circle()
     return device
 
 
 def leave() -> None:
     """Leave the process group, if one was joined."""
+    global _hosts
+    _hosts = None
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def circle() -> dist.ProcessGroup:
+    """All processes as hosts, which talk beside their accelerators and wait patiently; all must call it together."""
+    group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=PATIENCE)
+    return group
 
 
 def rank() -> int:
@@ -58,9 +79,18 @@ def is_main() -> bool:
 
 
 def barrier() -> None:
-    """Wait until every process is here."""
+    """Wait until every process is here, however long that takes."""
     if dist.is_initialized():
-        dist.barrier()
+        dist.barrier(group=_hosts)
+
+
+def gathered(value: T) -> list[T]:
+    """Everybody's value, a plain one, by rank, on every process."""
+    if world() == 1:
+        return [value]
+    values: list[Any] = [None] * world()
+    dist.all_gather_object(values, value, group=_hosts)
+    return values
 
 
 def average(tensors: Iterable[Tensor]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, Unpack
+from typing import Any, ClassVar, Literal, Self, TypeAlias, Unpack
 
 import torch
 from PIL import Image
@@ -27,10 +27,10 @@ from raekit.best_of import CallOptions, Choice, Choosing, asked_of, choose
 from raekit.conditioning import CONDITIONERS
 from raekit.conditioning.base import Cond, Conditioner
 from raekit.conditioning.label import LabelConditioner
-from raekit.config import component
 from raekit.denoiser import Denoiser
-from raekit.device import Precision, pick_device
+from raekit.device import Precision, pick_device, pick_precision
 from raekit.errors import UserError
+from raekit.generator_files import GeneratorConfig
 from raekit.image_grid import to_arrays
 from raekit.multimodal.eye import seeing
 from raekit.samplers.ode import VelocityFn
@@ -58,33 +58,24 @@ class ImageGenerator(ABC):
         checksum: of the directory it was loaded from or saved to; empty before that.
     """
 
-    class Config(recipes.Config):
-        """A generator as a recipe states it."""
-
-        backbone: component(BACKBONES)  # type: ignore[valid-type]
-        """The network that predicts."""
-        condition: component(CONDITIONERS)  # type: ignore[valid-type]
-        """What it is told."""
-        transport: FlowMatching.Config = FlowMatching.Config()
-        """What it predicts, and how times are shifted."""
-        sampling: Sampling = Sampling()
-        """How it draws unless told otherwise."""
+    Config: TypeAlias = GeneratorConfig
 
     prompt_kind: ClassVar[str]
     """What it takes, in words."""
 
     def __init__(
         self,
-        config: Config,
+        config: GeneratorConfig,
         latent_space: Any,
         device: torch.device | str = "cpu",
         precision: Precision = "auto",
         build: Callable[..., Backbone] = BACKBONES.build,
+        build_conditioner: Callable[..., Conditioner] = CONDITIONERS.build,
     ) -> None:
         self.config, self.latent_space = config, latent_space
         self.device, self.precision = torch.device(device), precision
         rows, columns = (side // config.backbone.patch_size for side in latent_space.shape[1:])
-        self.conditioner: Conditioner = CONDITIONERS.build(config.condition, num_tokens=rows * columns)
+        self.conditioner = build_conditioner(config.condition, num_tokens=rows * columns)
         self.backbone = build(config.backbone, latent_shape=latent_space.shape, cond_width=self.conditioner.width)
         # A condition that does not fit is known by its null, before anything is trained or drawn.
         self.backbone.condition(torch.zeros(1, self.conditioner.width), self.conditioner.null(1))
@@ -366,31 +357,35 @@ def load_generator(
         revision: branch, tag or commit of a hub repository.
 
     Raises:
-        UserError: no generator there, damaged, or another latent space than the one it was trained in.
+        UserError: no generator there, damaged, another latent space than the one it was trained in, or no such device
+            or precision.
     """
+    device = pick_device(str(device))
+    pick_precision(precision, device)  # one that is not known is told before anything is read
     files = generator_files.read(directory, revision)
     source = f"model {str(files.directory)!r}"
-    settings = recipes.validate(ImageGenerator.Config, files.settings, source)
+    settings = recipes.validate(GeneratorConfig, files.settings, source)
     if latent_space is None:
         latent_space = files.load_latent_space()
     else:
         files.check_latent_space(latent_space.checksum, "the one given")
-    generator = build_generator(settings, latent_space, pick_device(str(device)), precision)
+    generator = build_generator(settings, latent_space, device, precision)
     files.load_into(generator.modules)
     generator.checksum = files.checksum
     return generator
 
 
 def build_generator(
-    config: ImageGenerator.Config,
+    config: GeneratorConfig,
     latent_space: Any,
     device: torch.device | str = "cpu",
     precision: Precision = "auto",
     build: Callable[..., Backbone] = BACKBONES.build,
+    build_conditioner: Callable[..., Conditioner] = CONDITIONERS.build,
 ) -> TextToImage | ClassToImage:
     """A fresh generator of the kind that its condition calls for; arguments as for :class:`ImageGenerator`."""
     if config.condition.name == "unified" and config.condition.vision_shape is None:
         config = config.model_copy(update={"condition": seeing(config.condition, latent_space)})
     is_labelled = issubclass(CONDITIONERS[config.condition.name], LabelConditioner)
     kind: type[TextToImage | ClassToImage] = ClassToImage if is_labelled else TextToImage
-    return kind(config, latent_space, device, precision, build)
+    return kind(config, latent_space, device, precision, build, build_conditioner)

@@ -1,4 +1,4 @@
-"""A generator on disk, and the latent space it belongs to.
+"""A generator as a recipe states it and as it lies on disk, and the latent space it belongs to.
 
 In: settings and weights. Out: the same, verified. A generator is one directory:
 
@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
@@ -26,15 +26,40 @@ from torch import Tensor, nn
 
 from raekit.autoencoder import artefact
 from raekit.autoencoder.base import Autoencoder, load_autoencoder
+from raekit.backbones import BACKBONES
 from raekit.checkpoint import load_safetensors, load_strict
+from raekit.conditioning import CONDITIONERS
+from raekit.config import Config, component
 from raekit.errors import UserError
 from raekit.files import atomic_directory
 from raekit.hub import local_model, part
+from raekit.samplers.settings import Sampling
+from raekit.transport.objective import FlowMatching
+
+if TYPE_CHECKING:
+    BackboneChoice = Any
+    ConditionerChoice = Any
+else:
+    BackboneChoice = component(BACKBONES)
+    ConditionerChoice = component(CONDITIONERS)
 
 FORMAT, VERSION = "raekit-generator", 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 BUNDLED = "models/nano/generator"
 """The generator that ships inside the package."""
+
+
+class GeneratorConfig(Config):
+    """What a generator is made of."""
+
+    backbone: BackboneChoice
+    """The transformer."""
+    condition: ConditionerChoice
+    """What tells the backbone what to draw."""
+    transport: FlowMatching.Config = FlowMatching.Config()
+    """Prediction, law of the times, shift."""
+    sampling: Sampling = Sampling()
+    """How the finished generator draws unless told otherwise; also how the sheets of a run are drawn."""
 
 
 @dataclass(frozen=True)

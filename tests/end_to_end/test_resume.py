@@ -24,7 +24,15 @@ from raekit.training.loop import Trainer
 from raekit.training.saving import checkpoint_files
 from raekit.training.saving.snapshots import Progress
 
-STAGES: dict[str, Callable[[Path], dict[str, Any]]] = {"stage1": tiny_recipes.stage1, "stage2": tiny_recipes.stage2}
+STAGES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "stage1": tiny_recipes.stage1,
+    "stage2": tiny_recipes.stage2,
+    "unified": lambda folder: tiny_recipes.unified(folder, lora={"rank": 2}),
+}
+CUT: dict[str, tuple[Callable[[Path], dict[str, Any]], dict[str, Any]]] = {
+    "fsdp": (lambda folder: tiny_recipes.unified(folder, is_llm_trained=True), {"strategy": "fsdp"}),
+    "hsdp": (tiny_recipes.stage2, {"strategy": "hsdp", "shard_size": 1}),
+}
 HALF, STEPS = 2, 4
 
 
@@ -96,6 +104,30 @@ def check_that_one_goes_on_from_two(values: dict[str, Any], whole: Path) -> None
     for name, value in final_tensors(trainer.run.path).items():
         if name.startswith(("model/", "ema/")):
             torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5, msg=lambda m, name=name: name + m)
+
+
+def test_cut_weights_killed_and_resumed_have_the_bits_of_an_unbroken_run(tmp_path: Path) -> None:
+    runs: dict[str, list[dict[str, Any]]] = {"whole": [], "broken": []}
+    for strategy, (make, parallel) in CUT.items():
+        values = make(tmp_path / strategy)
+        values["train"]["parallel"] = parallel
+        for name, found in runs.items():
+            found.append({**values, "run": str(tmp_path / strategy / name)})
+    two_ranks.run(train, runs["whole"], False)
+    for values in runs["broken"]:
+        killed(train_until_killed, values, world=2)
+    two_ranks.run(train, runs["broken"], True)
+    for whole, broken in zip(*runs.values(), strict=True):
+        assert_same_bits(Path(whole["run"]), Path(broken["run"]))
+
+
+def test_a_unified_run_of_one_process_killed_and_resumed(tmp_path: Path) -> None:
+    values = tiny_recipes.unified(tmp_path, lora={"rank": 2})
+    whole, broken = ({**values, "run": str(tmp_path / name)} for name in ("whole", "broken"))
+    train([whole], False)
+    killed(train_until_killed, broken, world=1)
+    train([broken], True)
+    assert_same_bits(tmp_path / "whole", tmp_path / "broken")
 
 
 def test_two_processes_go_on_from_one(tmp_path: Path) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import tiny_autoencoders
 import tiny_recipes
+import two_ranks
+from raekit import distributed
+from raekit.autoencoder.rae import RAE
+from raekit.conditioning.query import QueryConditioner
 from raekit.errors import UserError
+from raekit.training import cached as cached_module
 from raekit.training.draws import Draws
 from raekit.training.stage2 import Stage2
 
@@ -97,3 +107,60 @@ def test_processes_share_each_micro_batch(tmp_path: Path, monkeypatch: pytest.Mo
         assert following.positions[0] == part.positions[0] + 4
     with pytest.raises(UserError, match="micro_batch_size: 3 cannot be shared by 2 processes"):
         next(stage.batches(0, 3))
+
+
+def fill(values: dict[str, Any], folder: Path) -> None:
+    """Two processes of one run fill a cache; then each of them, a run of its own now, fills another beside the other.
+
+    How many pictures and captions a process has read lies in ``RUNS-RANK``, with its first rows.
+    """
+    rank, counts = int(os.environ["RANK"]), {"pictures": 0, "captions": 0}
+    encode, features = RAE.encode, QueryConditioner.features
+
+    def encode_and_count(self: RAE, image: Tensor) -> Tensor:
+        counts["pictures"] += len(image)
+        return encode(self, image)
+
+    def read_and_count(self: QueryConditioner, prompts: Sequence[str]) -> dict[str, Tensor]:
+        counts["captions"] += len(prompts)
+        return features(self, prompts)
+
+    RAE.encode, QueryConditioner.features = encode_and_count, read_and_count  # type: ignore[method-assign]
+    cached_module.CHUNK_ROWS = 2
+    distributed.join(torch.device("cpu"))
+    for runs in ("one", "two"):
+        counts |= {"pictures": 0, "captions": 0}
+        own = {**values, "run": str(folder / f"run-{runs}-{rank}"), "cache": str(folder / f"cache-{runs}")}
+        rows = first_rows(Stage2(tiny_recipes.resolve(own), torch.device("cpu")))
+        save_file({**rows, **{name: torch.tensor(n) for name, n in counts.items()}}, folder / f"{runs}-{rank}")
+        distributed.barrier()
+        distributed.leave()
+
+
+def first_rows(stage: Stage2) -> dict[str, Tensor]:
+    assert stage.cached is not None
+    batch = stage.cached._batch(range(8))
+    return {"latent": batch.latent, **batch.features}
+
+
+def test_who_fills_a_cache_beside_others_does_nothing_twice_and_harms_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = tiny_recipes.stage2(tmp_path, are_queries_trained=False)
+    expected = first_rows(build(tmp_path, cache=str(tmp_path / "cache-alone")))
+    two_ranks.run(fill, values, tmp_path)
+    shares = [load_file(tmp_path / f"one-{rank}") for rank in range(2)]
+    assert [int(share["pictures"]) for share in shares] == [int(share["captions"]) for share in shares] == [4, 4]
+    for runs in ("one", "two"):
+        for rank in range(2):
+            found = load_file(tmp_path / f"{runs}-{rank}")
+            torch.testing.assert_close(found["latent"], expected["latent"], rtol=1e-5, atol=1e-5)
+            # In bf16, and padded to other lengths.
+            torch.testing.assert_close(found["features"], expected["features"], rtol=1e-2, atol=1e-3)
+    # Every file is whole: all are compared with their checksums, and nothing is computed again.
+    monkeypatch.setattr(cached_module, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(RAE, "encode", lambda *a: pytest.fail("encoded again"))
+    monkeypatch.setattr(QueryConditioner, "features", lambda *a: pytest.fail("read again"))
+    for runs in ("one", "two"):
+        build(tmp_path, cache=str(tmp_path / f"cache-{runs}"))
+        assert not list((tmp_path / f"cache-{runs}").rglob(".*"))

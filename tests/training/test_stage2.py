@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ import tiny_language_model
 import tiny_recipes
 from raekit.errors import UserError
 from raekit.generate import TextToImage
+from raekit.training import STAGES
 from raekit.training.draws import Draws
 from raekit.training.loop import Trainer
 from raekit.training.stage2 import EVALUATION_SEED, Stage2
@@ -258,3 +261,21 @@ def test_adapters_are_trained_resumed_and_draw(tmp_path: Path, parts: list[str])
 def test_adapters_need_a_generator(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lora: adapters need a generator to adapt; name it with init_generator"):
         tiny_recipes.resolve({**tiny_recipes.stage2(tmp_path), "lora": {}})
+
+
+@pytest.mark.parametrize("make", [tiny_recipes.stage2, tiny_recipes.unified])
+def test_networks_that_are_filled_later_have_the_same_numbers(
+    make: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipes.resolve(make(tmp_path, is_llm_trained=True))
+    kind = STAGES[recipe.stage]
+    expected = kind(recipe, torch.device("cpu")).state()
+    monkeypatch.setattr("raekit.training.stage2.may_be_cut", lambda config: True)
+    stage = kind(recipe, torch.device("cpu"))
+    assert stage.unread is not None
+    assert all(parameter.is_meta for parameter in stage.generator.conditioner.reader.parameters())
+    stage.fill()
+    found = stage.state()
+    assert found.keys() == expected.keys()
+    assert not [name for name, value in expected.items() if not torch.equal(found[name], value)]
+    assert torch.isfinite(torch.tensor(list(stage.evaluate().values()))).all()

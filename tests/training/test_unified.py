@@ -84,6 +84,16 @@ def test_a_step_is_the_same_however_it_is_cut_and_packed(tmp_path: Path) -> None
             torch.testing.assert_close(found[name], value, rtol=1e-3, atol=2e-6, msg=name)
 
 
+def test_a_conversation_that_cannot_be_used_is_replaced_and_noted(tmp_path: Path) -> None:
+    settings = recipe(tmp_path)
+    (tmp_path / "pictures" / "red_circle.png").write_bytes(b"no picture")
+    stage = Unified(settings, CPU)
+    assert len(next(stage.batches(0, 16)).positions) == 16
+    (row,) = map(json.loads, (tmp_path / "run" / "quarantine.jsonl").read_text().splitlines())
+    assert (row["source"], row["key"]) == ("requests", "red_circle.png") and "red_circle.png: is no" in row["reason"]
+    assert stage.quarantine.counts() == {"requests": 1}
+
+
 def test_packing_saves_rows(tmp_path: Path) -> None:
     stage = build(tmp_path, data={"row_tokens": 400})
     batch = next(stage.batches(0, 8))

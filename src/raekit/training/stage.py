@@ -220,7 +220,7 @@ class Stage(ABC):
 
     @abstractmethod
     def evaluate(self) -> dict[str, float]:
-        """Held-out metrics."""
+        """Held-out metrics, the same on every process. All call it, and may share the work (``held_out.py``)."""
 
     @abstractmethod
     def export(self, directory: Path) -> Path:
@@ -267,6 +267,11 @@ class Stage(ABC):
     def frozen(self) -> dict[str, nn.Module]:
         """The networks that only run forward, by name: what ``train.parallel.frozen`` acts on."""
         return {}
+
+    @property
+    def are_frozen_cut(self) -> bool:
+        """Whether the frozen networks run on all processes together or not at all."""
+        return self.placement.is_sharded and self.config.train.parallel.frozen == "sharded"
 
     def complete(self) -> None:  # noqa: B027  # most stages have nothing left to compute
         """Compute what the artefact needs beside the weights; by every process, ahead of :meth:`export` by the first.

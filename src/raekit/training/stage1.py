@@ -11,6 +11,7 @@ C.2). A variational autoencoder is trained here too, encoder and all, as the bas
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,6 +41,7 @@ from raekit.training.adversary import Adversary
 from raekit.training.balance import Drawn, Pictures, Slope, Sweep, shares
 from raekit.training.blocks import blocks_of
 from raekit.training.draws import Draws
+from raekit.training.held_out import collected, dealt, read_at
 from raekit.training.planning import outline, stage1_plan
 from raekit.training.planning.work import Part
 from raekit.training.stage import Group, Micro, Player, Recipe, Stage, Terms, add_terms, named_parameters
@@ -50,6 +52,9 @@ if TYPE_CHECKING:
 else:
     AutoencoderChoice = component(AUTOENCODERS)
     EncoderChoice = component(ENCODERS)
+
+BATCH = 128
+"""Pictures looked at together where nothing is learned."""
 
 
 class Stage1(Stage):
@@ -180,13 +185,17 @@ class Stage1(Stage):
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """PSNR and SSIM of held-out pictures without noise, over all and per domain."""
-        values: dict[str, list[Tensor]] = {}
-        for batch in self._batches(build_dataset(self.config.held_out), self.config.num_held_out):
+        dataset, count = build_dataset(self.config.held_out), self.config.num_held_out
+        found: dict[range, list[tuple[str, Tensor]]] = {}
+        for positions in dealt(count, min(count, BATCH), self.placement.is_sharded):
+            batch = read_at(dataset, positions)
             pictures = self.prepare(batch)
             redrawn = self.autoencoder.redraw(pictures.start)[0].float()
             rows = torch.stack([psnr(redrawn, pictures.target), ssim(redrawn.clamp(0, 1), pictures.target)], dim=1)
-            for domain, row in zip(batch.domains, rows.cpu(), strict=True):
-                values.setdefault(domain, []).append(row)
+            found[positions] = list(zip(batch.domains, rows.cpu(), strict=True))
+        values: dict[str, list[Tensor]] = {}
+        for domain, row in chain(*collected(found)):
+            values.setdefault(domain, []).append(row)
         means = {domain: torch.stack(rows).mean(dim=0) for domain, rows in values.items()}
         every = torch.stack([row for rows in values.values() for row in rows]).mean(dim=0)
         per_domain = {f"psnr/{domain}": float(mean[0]) for domain, mean in means.items()} if len(means) > 1 else {}
@@ -269,8 +278,8 @@ class Stage1(Stage):
         return F.interpolate(image, size, mode="bicubic", antialias=True).clamp(0, 1)
 
     def _batches(self, dataset: Dataset, count: int) -> Iterator[Batch]:
-        """The first ``count`` pictures of a data set, in batches of at most 128."""
-        return iter(Loader(dataset, min(count, 128), stop=count))
+        """The first ``count`` pictures of a data set."""
+        return iter(Loader(dataset, min(count, BATCH), stop=count))
 
 
 def _kind(config: Stage1.Config) -> type[Trainable]:

@@ -14,7 +14,8 @@ it then exports.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,45 +31,45 @@ from raekit.backbones import BACKBONES
 from raekit.backbones.base import Backbone
 from raekit.backbones.denoising import MOST_TIMES, denoising_losses
 from raekit.conditioning import CONDITIONERS
-from raekit.conditioning.base import Cond
+from raekit.conditioning.base import Cond, Conditioner
 from raekit.conditioning.prompt import PromptConditioner
 from raekit.config import Config, component
 from raekit.data.dataset import DataConfig, Dataset, build_dataset
-from raekit.data.loader import Batch, Loader
+from raekit.data.loader import Batch
 from raekit.data.storage import Precision
 from raekit.data.transforms import to_float
 from raekit.errors import UserError
-from raekit.generate import ImageGenerator, TextToImage, build_generator
+from raekit.generate import TextToImage, build_generator
+from raekit.generator_files import GeneratorConfig
 from raekit.image_grid import image_grid
 from raekit.lora import Adapter, LoRAConfig
 from raekit.samplers.guidance import check_guidance
-from raekit.samplers.settings import Sampling
 from raekit.training.blocks import blocks_of
 from raekit.training.cached import CachedBatch, CachedData, CacheSettings
 from raekit.training.draws import Draws
+from raekit.training.held_out import collected, dealt, read_at
 from raekit.training.linear_start import start_connector
 from raekit.training.optim import OptimConfig
 from raekit.training.parallel.deferred import Deferred
 from raekit.training.parallel.placement import may_be_cut
+from raekit.training.parallel.sharding import fill
+from raekit.training.parallel.unread import Unread
 from raekit.training.planning import economics, plan
 from raekit.training.planning.latent_outline import check_shape
 from raekit.training.planning.work import Part
 from raekit.training.stage import Group, Player, Recipe, Stage
-from raekit.transport.objective import FlowMatching
 
 if TYPE_CHECKING:
     AutoencoderChoice = Config
-    BackboneChoice = Config
-    ConditionerChoice = Config
 else:
     AutoencoderChoice = component(AUTOENCODERS)
-    BackboneChoice = component(BACKBONES)
-    ConditionerChoice = component(CONDITIONERS)
 
 NUM_START_CAPTIONS = 4096
 """Captions whose features the connector's start is computed from."""
 EVALUATION_SEED = 1
 """Seed of the draws of the validation loss: the same times and noise at every evaluation."""
+EVALUATION_BATCH = 64
+"""Held-out pictures looked at together."""
 
 LANGUAGE = (
     *("conditioner.language_model.", "conditioner.queries", "lora.language_model."),
@@ -88,8 +89,8 @@ FROZEN = {
 class Stage2(Stage):
     """A generator learns to make latents from noise, as captions or labels say."""
 
-    class Config(Recipe):
-        """Settings of stage 2."""
+    class Config(GeneratorConfig, Recipe):
+        """Settings of stage 2: a generator, and what it learns from."""
 
         stage: Literal["stage2"] = "stage2"
         latent_space: Path
@@ -101,13 +102,9 @@ class Stage2(Stage):
         """Training pictures with captions or labels."""
         held_out: DataConfig
         """Pictures that are never trained on, for the validation loss."""
-        condition: ConditionerChoice
-        """What tells the backbone what to draw."""
-        backbone: BackboneChoice
-        """The transformer."""
         init_generator: str | None = None
-        """Directory or hub id of a generator whose weights the run starts from. Backbone, condition, transport,
-        sampling and latent space are taken from it where the recipe leaves them out."""
+        """Directory or hub id of a generator whose weights the run starts from. A recipe that leaves out backbone,
+        condition, transport or latent space takes them from it, and its sampling with them."""
         frozen: tuple[Literal["backbone", "conditioner", "language_model", "queries"], ...] = ()
         """Parts that keep their weights although the condition trains them."""
         lora: LoRAConfig | None = None
@@ -115,10 +112,6 @@ class Stage2(Stage):
         language_model_optim: OptimConfig | None = None
         """Optimiser and schedule of language model and queries, where they are trained; None = as ``optim``. Scale-RAE:
         a tenth of the learning rate, betas 0.9 and 0.999."""
-        transport: FlowMatching.Config = FlowMatching.Config()
-        """Prediction, law of the times, shift."""
-        sampling: Sampling = Sampling()
-        """How the finished generator draws unless told otherwise; also how the sheets are drawn."""
         sample_prompts: tuple[str | int, ...] = Field(min_length=1)
         """Prompts (or labels) of the sheets, always with the same noise."""
         cache: Path | None = None
@@ -143,10 +136,7 @@ class Stage2(Stage):
             if not isinstance(values, Mapping) or not isinstance(values.get("init_generator"), str):
                 return values
             if values.keys() >= {"backbone", "condition", "transport", "latent_space"}:
-                return values
-            if {"backbone", "condition", "transport", "sampling", "latent_space"} <= set(values):
-                # Nothing is left to be taken from it, so it need not be there yet.
-                return values
+                return values  # its weights are all that is wanted of it, so it need not be there yet
             settings, latent_space = generator_files.read_settings(values["init_generator"])
             return {**settings, "latent_space": latent_space, **values}
 
@@ -161,9 +151,11 @@ class Stage2(Stage):
         latent_space = load_autoencoder(config.latent_space, device)
         check_shape(config, latent_space.shape)
         self._deferred = Deferred[Backbone](lambda backbone: backbone.initialise())
+        self.unread: Unread | None = None
         is_deferred = config.init_generator is None and may_be_cut(config.train.parallel)
-        build = self._outline if is_deferred else BACKBONES.build
-        self.generator = build_generator(generator_config(config), latent_space, device, config.train.precision, build)
+        builders = self._outlines() if is_deferred else (BACKBONES.build, CONDITIONERS.build)
+        parts = generator_config(config)
+        self.generator = build_generator(parts, latent_space, device, config.train.precision, *builders)
         has_null, has_early = self.generator.conditioner.dropout > 0, self.generator.backbone.early is not None
         check_guidance(config.sampling, has_null, has_early)
         if config.init_generator is not None:
@@ -173,14 +165,26 @@ class Stage2(Stage):
         self.generator.backbone.train()
         self._open_data(config)
 
-    def _outline(self, settings: Any, **shape: Any) -> Backbone:
-        """The backbone without numbers, for processes that will hold pieces of it only."""
-        return self._deferred.build(lambda: BACKBONES.build(settings, **shape))
+    def _outlines(self) -> tuple[Callable[..., Backbone], Callable[..., Conditioner]]:
+        """What builds the networks without numbers, for processes that will hold pieces of them only."""
+
+        def backbone(settings: Any, **shape: Any) -> Backbone:
+            return self._deferred.build(lambda: BACKBONES.build(settings, **shape))
+
+        condition = self.config.condition
+        is_llm_trained = isinstance(condition, PromptConditioner.Config) and condition.is_llm_trained
+        self.unread = Unread.of(condition.language_model) if is_llm_trained else None
+        if self.unread is None:
+            return backbone, CONDITIONERS.build
+        return backbone, partial(CONDITIONERS.build, language_model=(self.unread.model, self.unread.tokenizer))
 
     def fill(self) -> None:
-        """The backbone's, if it was outlined."""
+        """The backbone's and the language model's, if they were outlined."""
         if any(parameter.is_meta for parameter in self.generator.backbone.parameters()):
             self._deferred.fill(self.generator.backbone, self.device)
+        if self.unread is not None:
+            self.unread.read(self.device)
+            self.generator.conditioner.to(self.device)
 
     def _open_data(self, config: Config) -> None:
         """What is trained on and what is held out; with a cache also the connector's start."""
@@ -223,7 +227,8 @@ class Stage2(Stage):
     def frozen(self) -> dict[str, nn.Module]:
         """The latent space, and a language model that is read through but not trained."""
         conditioner, networks = self.generator.conditioner, {"latent_space": self.generator.latent_space}
-        if isinstance(conditioner, PromptConditioner) and conditioner.is_cacheable and self.cached is None:
+        is_cached = self.cached is not None
+        if isinstance(conditioner, PromptConditioner) and not (is_cached or conditioner.config.is_llm_trained):
             networks["language_model"] = conditioner.reader
         return networks
 
@@ -234,9 +239,7 @@ class Stage2(Stage):
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         if self.adapter is None:
             return super().load_state(tensors)
-        with torch.no_grad():
-            for name, parameter in self.parameters().items():
-                parameter.copy_(tensors[name])
+        fill(self.parameters(), tensors)
 
     def batches(self, position: int, size: int) -> Iterator[CachedBatch | Batch]:
         if self.cached is not None:
@@ -253,13 +256,12 @@ class Stage2(Stage):
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Flow-matching loss of held-out pictures, with fixed times and noise; of the last layer alone."""
-        losses = []
-        count = self.config.num_held_out
-        for batch in Loader(self.held_out, min(count, 64), stop=count):
-            draws = Draws(EVALUATION_SEED, batch.positions, self.device)
-            terms = self._terms(batch, draws, is_training=False)
-            losses.append(terms.get("flow", terms["loss"]))
-        return {"loss": float(torch.cat(losses).mean())}
+        found, count = {}, self.config.num_held_out
+        for positions in dealt(count, min(count, EVALUATION_BATCH), self.placement.is_sharded):
+            batch = read_at(self.held_out, positions)
+            terms = self._terms(batch, Draws(EVALUATION_SEED, batch.positions, self.device), is_training=False)
+            found[positions] = terms.get("flow", terms["loss"]).cpu()
+        return {"loss": float(torch.cat(collected(found)).mean())}
 
     @torch.no_grad()
     def sheet(self) -> Image.Image:
@@ -357,8 +359,6 @@ class Stage2(Stage):
         return CachedData(dataset, self.generator.latent_space, conditioner, settings, self.quarantine)
 
 
-def generator_config(config: Stage2.Config) -> ImageGenerator.Config:
+def generator_config(config: Stage2.Config) -> GeneratorConfig:
     """The parts of a stage-2 recipe that make up the finished generator."""
-    return ImageGenerator.Config(
-        backbone=config.backbone, condition=config.condition, transport=config.transport, sampling=config.sampling
-    )
+    return GeneratorConfig(**{name: getattr(config, name) for name in GeneratorConfig.model_fields})

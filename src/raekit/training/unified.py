@@ -31,6 +31,7 @@ from raekit.multimodal.chat import IGNORE
 from raekit.multimodal.conditioner import UnifiedConditioner
 from raekit.multimodal.unified import DIFFUSION_WEIGHT, UnifiedModel
 from raekit.training.draws import Draws
+from raekit.training.held_out import collected, dealt
 from raekit.training.planning import unified_plan
 from raekit.training.planning.work import Part
 from raekit.training.stage import Micro, Terms, add_terms
@@ -40,7 +41,8 @@ ALSO_FROZEN = ("conditioner.head.", "conditioner.adapters.", "conditioner.marks"
 """What is frozen with the language model."""
 OF_QUERIES = ("queries", "connector.", "null_token")
 """What a generator that reads prompts through queries has in common with a unified model."""
-EVALUATION_BATCH = 32
+TALKS_TOGETHER = 32
+"""Held-out conversations looked at together."""
 
 
 class Unified(Stage2):
@@ -104,7 +106,7 @@ class Unified(Stage2):
     def prepare(self, batch: Conversations) -> Seen:
         """A micro-batch through the frozen networks."""
         with self.autocast():
-            return self.model.see(batch, Draws(self.config.seed, batch.positions, self.device))
+            return self.model.see(batch, Draws(self.config.seed, batch.positions, self.device), self.are_frozen_cut)
 
     def loss(self, prepared: Seen, draws: Draws) -> dict[str, Tensor]:  # type: ignore[override]
         """Terms of a micro-batch by itself."""
@@ -134,19 +136,14 @@ class Unified(Stage2):
         Exactly right is what greedy writing would give word for word: every word of the answer, its end included, is
         the likeliest after those before it.
         """
+        own = dict(self._held_out_micros())
+        counts = _sum_of(collected({positions: micro.batch.counts for positions, (micro, _) in own.items()}))
+        found = {positions: self._judged(micro, talks, counts) for positions, (micro, talks) in own.items()}
         total, right = Terms(), dict[str, list[bool]]()
-        micros = list(self._held_out_micros())
-        counts = _sum_of([micro.batch.counts for micro, _ in micros])
-        for micro, talks in micros:
-            seen = self.model.see(micro.batch, micro.draws)
-            states = self.model.states(seen)
-            add_terms(total, self.model.terms(seen, states, micro.draws, counts, is_training=False), 1.0)
-            is_right = self._is_likeliest(states, micro.batch.labels.to(states.device)).cpu()
-            for row, talk in enumerate(talks):
-                if length := self._answer_length(talk.turns[-1]):
-                    end = len(talk.layout) - 1  # the newline after the turn
-                    answer = is_right[row, end - length : end]
-                    right.setdefault(talk.domain, []).append(bool(answer.all()))
+        for terms, answers in collected(found):
+            add_terms(total, terms, 1.0)
+            for domain, is_right in answers:
+                right.setdefault(domain, []).append(is_right)
         exact = {f"exact/{domain}": sum(found) / len(found) for domain, found in sorted(right.items())}
         return {**{name: float(value) for name, value in total.items()}, **exact}
 
@@ -198,11 +195,28 @@ class Unified(Stage2):
         distributed.average([both])
         return Counts(both[0], both[1])
 
-    def _held_out_micros(self) -> Iterator[tuple[Micro, list[Talk]]]:
-        loader = ConversationLoader(self.held_out_talks, EVALUATION_BATCH, stop=self.config.num_held_out)
-        for talks in loader:
+    def _held_out_micros(self) -> Iterator[tuple[range, tuple[Micro, list[Talk]]]]:
+        """This process's part of the held-out conversations."""
+        for positions in dealt(self.config.num_held_out, TALKS_TOGETHER, self.placement.is_sharded):
+            size, start, stop = len(positions), positions.start, positions.stop
+            talks = next(iter(ConversationLoader(self.held_out_talks, size, start_position=start, stop=stop)))
             batch = self._collated(talks, None)
-            yield Micro(batch, None, Draws(EVALUATION_SEED, batch.positions, self.device)), talks
+            yield positions, (Micro(batch, None, Draws(EVALUATION_SEED, batch.positions, self.device)), talks)
+
+    def _judged(self, micro: Micro, talks: Sequence[Talk], counts: Counts) -> tuple[Terms, list[tuple[str, bool]]]:
+        """A micro-batch's share of both losses; and of each answer its domain, and whether it is exactly right."""
+        seen = self.model.see(micro.batch, micro.draws, self.are_frozen_cut)
+        states = self.model.states(seen)
+        terms = self.model.terms(seen, states, micro.draws, counts, is_training=False)
+        if self.placement.is_sharded and seen.latents is None:
+            self.model.idle(states)
+        is_likeliest = self._is_likeliest(states, micro.batch.labels.to(states.device)).cpu()
+        answers = []
+        for row, talk in enumerate(talks):
+            if length := self._answer_length(talk.turns[-1]):
+                end = len(talk.layout) - 1  # the newline after the turn
+                answers.append((talk.domain, bool(is_likeliest[row, end - length : end].all())))
+        return {name: value.cpu() for name, value in terms.items()}, answers
 
     def _is_likeliest(self, states: Tensor, labels: Tensor) -> Tensor:
         """``[R, L]`` bool: what stands at a position is what the state before it finds likeliest; of learned words."""

@@ -33,7 +33,7 @@ class Peers:
     @classmethod
     def meet(cls) -> Peers:
         """A new circle; all processes must call it together."""
-        return cls(dist.new_group(backend="gloo") if distributed.world() > 1 else None)
+        return cls(distributed.circle() if distributed.world() > 1 else None)
 
     @property
     def rank(self) -> int:
