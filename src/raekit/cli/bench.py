@@ -58,7 +58,7 @@ def sample(
         str | None, typer.Option(help="A generator's directory or hub id; by default the bundled nano model.")
     ] = None,
     prompt: Annotated[str, typer.Option(help="Drawn as often as the batch is large.")] = "a red apple",
-    batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 4,
+    batch: Annotated[int, typer.Option("--batch-size", "--batch", min=1, help="Images at once.")] = 4,
     steps: Annotated[int, typer.Option(min=1, help="Of the sampler.")] = 50,
     guidance: Annotated[float, typer.Option(help="Measured beside 1, which is none.")] = 3.0,
     repeats: Repeats = 3,
@@ -103,7 +103,7 @@ def parallel(
     strategy: Annotated[str, typer.Option(help="How weights lie: auto, ddp, fsdp or hsdp.")] = "auto",
     width: Annotated[int, typer.Option(min=64, help="Of the backbone's tokens, a multiple of 64.")] = 1024,
     depth: Annotated[int, typer.Option(min=1, help="Blocks; 10 of width 1024 are 200 million weights.")] = 10,
-    batch: Annotated[int, typer.Option(min=1, help="Images of a step on each process.")] = 1,
+    batch: Annotated[int, typer.Option("--batch-size", "--batch", min=1, help="Images of a step on each process.")] = 1,
     repeats: Repeats = 3,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -122,12 +122,31 @@ def parallel(
     distributed.leave()
 
 
+@bench.command("saving")
+def saving(
+    folder: Annotated[Path, typer.Option(help="A folder on the disk that runs are kept on; nothing is left in it.")],
+    width: Annotated[int, typer.Option(min=64, help="Of the backbone's tokens, a multiple of 64.")] = 1024,
+    depth: Annotated[int, typer.Option(min=1, help="Blocks; 10 of width 1024 are 200 million weights.")] = 10,
+    repeats: Repeats = 3,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+) -> None:
+    """How long a checkpoint holds training up, written at once and in the background."""
+    from raekit.bench.saving import bench_saving
+    from raekit.device import pick_device
+    from raekit.files import make_writable
+
+    make_writable(folder, "--folder")
+    at_once, behind = bench_saving(width, depth, folder, pick_device(device), repeats)
+    print_rows("written at once (train.save_in_background: false)", at_once.rows())
+    print_rows("written in the background (true)", behind.rows())
+
+
 @bench.command("data")
 def data(
     images: Annotated[int, typer.Option(min=1, help="Pictures that are drawn and read.")] = 512,
     side: Annotated[int, typer.Option(min=16, help="Of the stored pictures, pixels.")] = 384,
     size: Annotated[int, typer.Option(min=16, help="Of the pictures in a batch, pixels.")] = 256,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 32,
+    batch: Annotated[int, typer.Option("--batch-size", "--batch", min=1, help="Pictures at once.")] = 32,
     threads: Annotated[int, typer.Option(min=1, help="That read.")] = 2,
     step_seconds: Annotated[float, typer.Option(min=0.001, help="What a step takes beside the waiting.")] = 0.25,
     out: Out = None,
