@@ -102,6 +102,7 @@ def test_a_recipe_says_what_it_costs_and_that_it_was_not_run(name: str) -> None:
     assert f"raekit train recipes/stage2/{name}.yaml" in lines[0]
     for part in ("Hardware: ", "Expected: ", "Not run here"):
         assert part in head
+    assert f"`raekit train recipes/stage2/{name}.yaml`" in (RECIPES.parent / "docs/reproducing.md").read_text()
     assert "@@" not in head and max(len(line) for line in lines[2:]) <= 130
 
 
