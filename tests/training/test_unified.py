@@ -27,7 +27,7 @@ from raekit.training.loop import Trainer
 from raekit.training.parallel.placement import ALONE, Placement
 from raekit.training.stage import Micro, Terms
 from raekit.training.stage2 import Stage2
-from raekit.training.unified import Unified
+from raekit.training.unified import NUM_START_TALKS, Unified
 
 CPU = torch.device("cpu")
 ADAPTED = {"lora": {"rank": 2}}
@@ -198,6 +198,26 @@ def test_it_starts_from_a_generator_that_only_reads(tmp_path: Path) -> None:
     second = str(stage.export(tmp_path / "second"))
     again = Unified(recipe(tmp_path, ADAPTED, init_generator=second), CPU)
     assert all(torch.equal(value, again.state()[name]) for name, value in stage.state().items())
+
+
+def test_the_connector_can_start_at_the_principal_components_of_requests(tmp_path: Path) -> None:
+    def told(is_linear_start: bool) -> torch.Tensor:
+        """What all requests among the first conversations tell the backbone, ``[M, N, Z]``."""
+        stage = Unified(recipe(tmp_path, is_linear_start=is_linear_start), CPU)
+        batch = next(stage.batches(0, NUM_START_TALKS))
+        seen = stage.prepare(batch)
+        with torch.no_grad():
+            return stage.model.connect(stage.model.states(seen), batch.ids).tokens
+
+    started, fresh = told(True), told(False)
+    assert started.mean((0, 1)).abs().max() < 1e-3 < fresh.mean((0, 1)).abs().max(), (
+        "what all have in common is left out"
+    )
+    away = started - started.mean(0)
+    covariance = away.flatten(0, 1).T @ away.flatten(0, 1)
+    assert (covariance - covariance.diag().diag()).abs().max() < 1e-2 * covariance.diag().max()
+    with pytest.raises(UserError, match="is_linear_start: it asks a frozen language model"):
+        recipe(tmp_path, {"is_llm_trained": True}, is_linear_start=True)
 
 
 def test_evaluation_judges_answers_word_for_word(tmp_path: Path) -> None:

@@ -27,11 +27,12 @@ from raekit.data.conversations.base import IMAGE, Turn
 from raekit.data.conversations.dataset import ConversationData, ConversationDataConfig, Talk
 from raekit.data.conversations.loader import ConversationLoader
 from raekit.multimodal.batch import Conversations, Counts, Seen, Spoken, collate
-from raekit.multimodal.chat import IGNORE
+from raekit.multimodal.chat import IGNORE, QUERY
 from raekit.multimodal.conditioner import UnifiedConditioner
 from raekit.multimodal.unified import DIFFUSION_WEIGHT, UnifiedModel
 from raekit.training.draws import Draws
 from raekit.training.held_out import collected, dealt
+from raekit.training.linear_start import start_connector
 from raekit.training.planning import unified_plan
 from raekit.training.planning.work import Part
 from raekit.training.stage import Micro, Terms, add_terms
@@ -41,6 +42,8 @@ ALSO_FROZEN = ("conditioner.head.", "conditioner.adapters.", "conditioner.marks"
 """What is frozen with the language model."""
 OF_QUERIES = ("queries", "connector.", "null_token")
 """What a generator that reads prompts through queries has in common with a unified model."""
+NUM_START_TALKS = 512
+"""Conversations among which requests are looked for, to compute the connector's start from."""
 TALKS_TOGETHER = 32
 """Held-out conversations looked at together."""
 
@@ -60,12 +63,22 @@ class Unified(Stage2):
         """The language model with projector and queries."""
         frozen: tuple[Literal["backbone", "conditioner", "language_model", "queries", "projector"], ...] = ()  # type: ignore[assignment]
         """Parts that keep their weights although the condition trains them."""
+        is_linear_start: bool = False
+        """The connector starts as the principal components of what a frozen language model says at the queries of the
+        first requests to draw (``linear_start.py``): for small trainings, which else spend themselves on finding the
+        prompt. Not where ``init_generator`` has a connector for queries."""
         diffusion_weight: float = Field(DIFFUSION_WEIGHT, ge=0)
         """Weight of the diffusion loss beside the cross entropy (Scale-RAE: 2)."""
         lora: None = None
         """Adapters here are part of the model: ``condition.lora``."""
         cache: None = None
         """Pictures are encoded at every step: the language model learns, so little else could be kept."""
+
+        @model_validator(mode="after")
+        def _starts_from_what_is_read(self) -> Unified.Config:
+            if self.is_linear_start and self.condition.is_llm_trained:
+                raise ValueError("is_linear_start: it asks a frozen language model; leave out it or is_llm_trained")
+            return self
 
         @model_validator(mode="before")
         @classmethod
@@ -83,6 +96,8 @@ class Unified(Stage2):
             return {**values, "condition": {**own, "width": theirs.get("width")}}
 
     config: Config
+    _has_connector = False
+    """Whether the connector is that of the generator the run started from."""
 
     def _open_data(self, config: Stage2.Config) -> None:
         assert isinstance(config, Unified.Config)
@@ -91,6 +106,19 @@ class Unified(Stage2):
         self.cached, self._lock = None, threading.Lock()
         self.talks = ConversationData(config.data, self._lay_out, config.seed)
         self.held_out_talks = ConversationData(config.held_out, self._lay_out)
+        if config.is_linear_start and not self._has_connector:
+            self._start_connector()
+
+    @torch.no_grad()
+    def _start_connector(self) -> None:
+        """By what the language model, as it is, says at the queries of the first requests to draw."""
+        talks = (self.talks[position] for position in range(NUM_START_TALKS))
+        requests = [talk for talk in talks if talk.layout.pictures == (QUERY,)]
+        if not requests:  # nothing is drawn
+            return
+        batch, conditioner = self._collated(requests, self.config.data.row_tokens), self.model.conditioner
+        said, at_queries = self.model.states(Seen(batch, None, None)), (batch.ids == QUERY).to(self.device)
+        start_connector(conditioner.connector, said[at_queries].view(-1, len(conditioner.queries), said.shape[-1]))
 
     def batches(self, position: int, size: int) -> Iterator[Conversations]:  # type: ignore[override]
         """Micro-batches of conversations, packed if the recipe says so."""
@@ -164,6 +192,7 @@ class Unified(Stage2):
             if group == "conditioner":
                 if kind != self.config.condition.name:
                     theirs = {k: v for k, v in theirs.items() if kind == "query" and k.startswith(OF_QUERIES)}
+                self._has_connector = bool(theirs)
                 own = module.state_dict().keys()
                 may_miss = {k for k in own if not (theirs and k.startswith(OF_QUERIES))}
             load_strict(module, theirs, f"model {str(files.directory)!r}, {group}", frozenset(may_miss))
