@@ -39,11 +39,26 @@ def test_a_table_and_its_files(place: Path, tmp_path: Path) -> None:
     text, _ = run(place, "understanding", place / "shapes.tar", "--num", 2, "--drawn", "--seed", 3, "--out", out)
     report = json.loads((out / "report.json").read_text())
     assert list(report["kinds"]) == ["naming", "presence", "match", "all questions"]
-    assert report["settings"]["seed"] == 3 and "own latents" in report["kinds"]["naming"]
-    for shown in ("chance", "commonest", "true pictures", "own latents", str(out / "answers.jsonl"), *report["notes"]):
+    assert report["settings"]["seed"] == 3 and "drawn latents" in report["kinds"]["naming"]
+    for shown in (
+        "chance",
+        "commonest",
+        "true pictures",
+        "drawn latents",
+        str(out / "answers.jsonl"),
+        *report["notes"],
+    ):
         assert shown in text
     mean = report["kinds"]["match"]["true pictures"]["exact"]
     assert f"{mean['value']:.3f} ± {mean['standard_error']:.3f}" in text
+
+
+def test_another_generator_may_draw_what_is_asked_about(place: Path, tmp_path: Path) -> None:
+    other = tiny_generator.text_to_image(place)
+    other.save(tmp_path / "other", place / "autoencoder")
+    out = tmp_path / "out"
+    run(place, "understanding", place / "shapes.tar", "--num", 1, "--drawn-by", tmp_path / "other", "--out", out)
+    assert json.loads((out / "report.json").read_text())["settings"]["drawn by"] == other.checksum
 
 
 def test_predictions_are_files_and_no_scores(place: Path, tmp_path: Path) -> None:

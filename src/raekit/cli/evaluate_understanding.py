@@ -46,6 +46,10 @@ def understanding(
     drawn: Annotated[
         bool, typer.Option("--drawn", help="Also ask about latents that the model draws from the pictures' captions.")
     ] = False,
+    drawn_by: Annotated[
+        str | None,
+        typer.Option(help="Another generator of the same latent space that draws them: directory or hub id."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of questions that are made, and of the first drawn picture.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Directory for report.json and answers.jsonl.")] = None,
     **options: Any,
@@ -61,10 +65,11 @@ def understanding(
     asking = _asking(options)
     generator = load_generator(model, asking.device)
     understander = Understander.of(generator, asking.max_pictures)
+    drawer = generator.neighbour(drawn_by) if drawn_by else generator if drawn else None
     asked = open_items(data, understander, num, seed, split)
-    with progress_bar("asking", len(asked.items) * (3 if drawn else 2)) as progress:
+    with progress_bar("asking", len(asked.items) * (2 if drawer is None else 3)) as progress:
         report = evaluate_understanding(
-            understander, asked, generator if drawn else None, seed, asking.max_tokens, asking.batch_size, progress
+            understander, asked, drawer, seed, asking.max_tokens, asking.batch_size, progress
         )
     print_table(report.columns, report.table())
     for note in report.notes:

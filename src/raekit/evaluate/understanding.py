@@ -142,7 +142,8 @@ def evaluate_understanding(
     Args:
         understander: who is asked.
         asked: the questions.
-        generator: the same model, to be asked about what it draws as well; None: about true pictures only.
+        generator: the same model, or another of its latent space, whose drawings are asked about as well; None: true
+            pictures only.
         seed: of the first picture that is drawn; the next have ``seed + 1``, ...
         max_tokens: longest answer.
         batch_size: questions, or pictures to be drawn, at once; changes memory and speed only.
@@ -172,6 +173,7 @@ def evaluate_understanding(
         "questions": asked.origin,
         "max_tokens": max_tokens,
         "seed": seed,
+        "drawn by": None if generator is None else generator.checksum,
     }
     texts = [(item.kind, item.question.turns[-1].text.replace(IMAGE, "").strip(), item.answer) for item in items]
     return UnderstandingReport(settings, texts, judged, asked.left_out)

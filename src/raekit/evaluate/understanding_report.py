@@ -26,7 +26,7 @@ from raekit.understand import Score
 T = TypeVar("T")
 
 TITLE = "Answers to held-out questions"
-TRUE, OTHER, DRAWN = "true pictures", "other pictures", "own latents"
+TRUE, OTHER, DRAWN = "true pictures", "other pictures", "drawn latents"
 """The sets of pictures: the right ones; those of the next question of the kind; what the model drew from captions."""
 ANSWERS_FILE = "answers.jsonl"
 ALL = "all questions"
@@ -87,8 +87,7 @@ class UnderstandingReport:
         ]
         if DRAWN in self.results:
             notes.append(
-                f"{DRAWN}: drawn by the model from the picture's caption, not decoded; a wrong answer may be true of a "
-                "wrong drawing"
+                f"{DRAWN}: drawn from the picture's caption, not decoded; a wrong answer may be true of a wrong drawing"
             )
         if self.left_out:
             notes.append(left_out.sentence("conversations", self.left_out))
