@@ -75,7 +75,10 @@ def written_line(module: str, attribute: str) -> str:
 @lru_cache
 def documented(module: str) -> dict[str, str]:
     """Classes and functions of a module by name, with the first line of their docstring; the module is not imported."""
-    spec = find_spec(module)
+    try:
+        spec = find_spec(module)
+    except ValueError:  # a module that was made at run time has none
+        spec = None
     if spec is None or not (spec.origin or "").endswith(".py"):
         return {}
     body = ast.parse(Path(str(spec.origin)).read_text(encoding="utf-8")).body
