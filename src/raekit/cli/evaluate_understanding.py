@@ -24,6 +24,15 @@ NAME_HELP = "mme, textvqa, ai2d, seed, mmmu or mmmu_pro."
 MODEL_HELP = "A unified model: directory or hub id."
 
 
+class Drawing(Config):
+    """Who draws what is asked about besides true pictures."""
+
+    drawn: bool = False
+    """Also ask about latents that the model draws from the pictures' captions."""
+    drawn_by: str | None = None
+    """Another generator of the same latent space that draws them: directory or hub id."""
+
+
 class Asking(Config):
     """How questions are asked."""
 
@@ -37,19 +46,13 @@ class Asking(Config):
     """auto, cpu, cuda, cuda:1, ..."""
 
 
+@options_of(Drawing, False)
 @options_of(Asking, False)
 def understanding(
     data: Annotated[str, typer.Argument(help=QUESTIONS_HELP)],
     model: Annotated[str | None, typer.Option(help=MODEL_HELP, show_default="bundled nano model")] = None,
     num: Annotated[int, typer.Option(help="Most conversations of each source.")] = 100,
     split: Annotated[str | None, typer.Option(help="Split of shards, e.g. test_pair.")] = None,
-    drawn: Annotated[
-        bool, typer.Option("--drawn", help="Also ask about latents that the model draws from the pictures' captions.")
-    ] = False,
-    drawn_by: Annotated[
-        str | None,
-        typer.Option(help="Another generator of the same latent space that draws them: directory or hub id."),
-    ] = None,
     seed: Annotated[int, typer.Option(help="Of questions that are made, and of the first drawn picture.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Directory for report.json and answers.jsonl.")] = None,
     **options: Any,
@@ -65,7 +68,8 @@ def understanding(
     asking = _asking(options)
     generator = load_generator(model, asking.device)
     understander = Understander.of(generator, asking.max_pictures)
-    drawer = generator.neighbour(drawn_by) if drawn_by else generator if drawn else None
+    is_drawn, other = options["drawn"], options["drawn_by"]
+    drawer = generator.neighbour(other) if other else generator if is_drawn else None
     asked = open_items(data, understander, num, seed, split)
     with progress_bar("asking", len(asked.items) * (2 if drawer is None else 3)) as progress:
         report = evaluate_understanding(
