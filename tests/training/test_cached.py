@@ -18,6 +18,7 @@ import two_ranks
 from raekit import distributed
 from raekit.autoencoder.rae import RAE
 from raekit.conditioning.query import QueryConditioner
+from raekit.data.dataset import build_dataset
 from raekit.errors import UserError
 from raekit.training import cached as cached_module
 from raekit.training.draws import Draws
@@ -65,6 +66,13 @@ def test_int8_latents_are_close_and_another_cache(tmp_path: Path) -> None:
     exact, rounded = (build(tmp_path, cache=str(tmp_path / "cache"), cache_precision=p) for p in ("fp32", "int8"))
     one, other = next(exact.batches(0, 4)).latent, next(rounded.batches(0, 4)).latent
     assert 0 < float((one - other).norm() / one.norm()) < 0.02
+
+
+def test_what_is_of_use_only_without_its_caption_has_another_cache(tmp_path: Path) -> None:
+    """A run told by captions passes over pictures that have none; one told by classes must not miss them."""
+    settings = build(tmp_path).config.data
+    told, untold = (cached_module._content_of(build_dataset(settings, is_captioned=told)) for told in (True, False))
+    assert told["sources"] == untold["sources"] and told != untold
 
 
 def test_unreadable_pictures_are_noted_while_the_cache_is_filled(tmp_path: Path) -> None:

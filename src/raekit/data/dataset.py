@@ -108,7 +108,7 @@ class Dataset:
     Config = DataConfig
 
     def __init__(self, settings: DataConfig, seed: int = 0, is_captioned: bool = False) -> None:
-        self.config = settings
+        self.config, self.is_captioned = settings, is_captioned
         domains = []
         for name, source_config in zip(domain_names(settings.mixture), settings.mixture, strict=True):
             source: Source = DATASETS.build(source_config)

@@ -248,8 +248,9 @@ def _fill_features(conditioner: PromptConditioner, texts: Sequence[str], setting
 
 
 def _content_of(dataset: Dataset) -> dict[str, Any]:
-    """What the pictures depend on: how they are cut, and the content of every source."""
+    """What the pictures depend on: how they are cut, which are of use, and the content of every source."""
     cut = dataset.config.model_dump(mode="json", include={"image_size", "crop", "background", "min_side"})
+    cut["is_captioned"] = dataset.is_captioned
     return {"pictures": cut, "sources": [domain.source.fingerprint() for domain in dataset.mixture.domains]}
 
 
