@@ -119,19 +119,20 @@ class UnifiedModel:
             UserError: pictures are shown to a model that only reads.
         """
         device, tokens, latents = self.latent_space.device, None, None
-        black = torch.zeros(1, 3, self.latent_space.output_size, self.latent_space.output_size, device=device)
+        black = torch.zeros(1, 3, *2 * (self.latent_space.output_size,), device=device) if is_together else None
+        # Everybody looks first and encodes then: networks that are cut must be run in one order.
         if batch.shown is not None:
             tokens = self.look(images=batch.shown)
-        elif is_together and self.eye is not None:
+        elif black is not None and self.eye is not None:
             self.look(images=black)
-        if batch.drawn is None and is_together:
-            self.latent_space.encode(black)
         if batch.drawn is not None:
             images = unit_range(batch.drawn.to(device))
             if draws is None:
                 latents = self.latent_space.encode(images)
             else:
                 latents = self.latent_space.encode_sample(images, PictureDraws(draws, batch.rows, batch.places))
+        elif black is not None:
+            self.latent_space.encode(black)
         return Seen(batch, tokens, latents)
 
     def loss(
