@@ -65,6 +65,7 @@ def test_a_study_goes_on_where_it_was_left(
         ({"candidates": "1,2000"}, "candidates: 2000 of a prompt, at most 1000"),
         ({"keep": "5"}, "keep: 5 of at most 3 candidates"),
         ({"tasks": "countng"}, "tasks: unknown task 'countng'; did you mean 'counting'"),
+        ({"verifiers": "clip_score=a, clip_score=b"}, "verifiers: 'clip_score' is named 2 times"),
     ],
 )
 def test_settings_that_leave_nothing_to_study(shapes: Path, settings: dict[str, str], complaint: str) -> None:

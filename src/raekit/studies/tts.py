@@ -83,6 +83,11 @@ class BestOfN(Study):
         for task in self.tasks:
             if task not in TASKS:
                 raise UserError(f"tasks: unknown task {task!r}; {nearest_hint(task, list(TASKS))}")
+        kinds = [_kind(name) for name in config.verifiers.split(",")]
+        if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
+            raise UserError(
+                f"verifiers: {twice[0]!r} is named {kinds.count(twice[0])} times; study one after the other"
+            )
 
     @torch.no_grad()
     def run(self, directory: Path, progress: Progress | None = None) -> StudyReport:
@@ -93,7 +98,7 @@ class BestOfN(Study):
         sampling: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         pause = Choosing(1, prune_at=config.prune_at).pause(generator.sampling(**sampling).steps)
         assert pause is not None
-        judges = {name.partition("=")[0]: Judge.of(name, generator) for name in self._verifiers(generator)}
+        judges = {_kind(name): Judge.of(name, generator) for name in self._verifiers(generator)}
         scenes, every, _ = held_out(config, generator)
         prompts = [prompt for prompt in every if prompt.task in self.tasks]
         pool = Pool(directory, generator, sampling, pause, config.seed)
@@ -195,6 +200,11 @@ class _Work:
     def _asked(self, who: str, which: str, look: Any) -> Iterator[tuple[list[float], float]]:
         for number, (prompt, drawn) in enumerate(zip(self.prompts, self.drawn, strict=True)):
             yield self.pool.judge(who, number, prompt.text, getattr(drawn, which), look)
+
+
+def _kind(verifier: str) -> str:
+    """``answer_logits`` of ``answer_logits=DIR``."""
+    return verifier.partition("=")[0].strip()
 
 
 def _called(name: str, settings: dict[str, Any]) -> str:
