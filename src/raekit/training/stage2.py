@@ -47,7 +47,7 @@ from raekit.samplers.guidance import check_guidance
 from raekit.training.blocks import blocks_of
 from raekit.training.cached import CachedBatch, CachedData, CacheSettings
 from raekit.training.draws import Draws
-from raekit.training.held_out import collected, dealt, read_at
+from raekit.training.held_out import collected, dealt, read_ahead
 from raekit.training.linear_start import start_connector
 from raekit.training.optim import OptimConfig
 from raekit.training.parallel.deferred import Deferred
@@ -257,8 +257,8 @@ class Stage2(Stage):
     def evaluate(self) -> dict[str, float]:
         """Flow-matching loss of held-out pictures, with fixed times and noise; of the last layer alone."""
         found, count = {}, self.config.num_held_out
-        for positions in dealt(count, min(count, EVALUATION_BATCH), self.placement.is_sharded):
-            batch = read_at(self.held_out, positions)
+        own = dealt(count, min(count, EVALUATION_BATCH), self.placement.is_sharded)
+        for positions, batch in read_ahead(self.held_out, own):
             terms = self._terms(batch, Draws(EVALUATION_SEED, batch.positions, self.device), is_training=False)
             found[positions] = terms.get("flow", terms["loss"]).cpu()
         return {"loss": float(torch.cat(collected(found)).mean())}
