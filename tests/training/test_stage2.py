@@ -232,6 +232,23 @@ def test_a_run_can_start_from_a_generator_and_keep_parts_of_it(tmp_path: Path) -
         Stage2(tiny_recipes.resolve({**whole, "transport": {}}), torch.device("cpu"))
 
 
+def test_of_a_generator_told_in_another_way_it_takes_the_backbone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = noisy(build(tmp_path, {"name": "text", "width": 40}))
+    values = {**tiny_recipes.stage2(tmp_path), "init_generator": str(first.export(tmp_path / "first"))}
+    values["condition"] |= {"are_queries_trained": False, "width": 40}
+    with caplog.at_level("INFO"):
+        stage = Stage2(tiny_recipes.resolve({**values, "cache": str(tmp_path / "cache")}), torch.device("cpu"))
+    assert "its condition is 'text', this run's 'query': its backbone alone is taken" in caplog.text
+    before, after = first.state(), stage.state()
+    assert all(torch.equal(value, after[name]) for name, value in before.items() if name.startswith("backbone."))
+    bias = after["conditioner.connector.bias"]
+    assert bias.abs().max() > 0, "the connector starts from the features, as in a run from nothing"
+    with pytest.raises(UserError, match="condition: 'query', but the generator to adapt was trained with 'text'"):
+        Stage2(tiny_recipes.resolve({**values, "lora": {}}), torch.device("cpu"))
+
+
 @pytest.mark.parametrize("parts", [["backbone"], ["language_model"], ["backbone", "language_model"]], ids="+".join)
 def test_adapters_are_trained_resumed_and_draw(tmp_path: Path, parts: list[str]) -> None:
     pytest.importorskip("peft")

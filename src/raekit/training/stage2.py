@@ -14,6 +14,7 @@ it then exports.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
 else:
     AutoencoderChoice = component(AUTOENCODERS)
 
+log = logging.getLogger(__name__)
+
 NUM_START_CAPTIONS = 4096
 """Captions whose features the connector's start is computed from."""
 EVALUATION_SEED = 1
@@ -104,7 +107,8 @@ class Stage2(Stage):
         """Pictures that are never trained on, for the validation loss."""
         init_generator: str | None = None
         """Directory or hub id of a generator whose weights the run starts from. A recipe that leaves out backbone,
-        condition, transport or latent space takes them from it, and its sampling with them."""
+        condition, transport or latent space takes them from it, and its sampling with them. Where the recipe's condition
+        is of another kind, its backbone alone is taken."""
         frozen: tuple[Literal["backbone", "conditioner", "language_model", "queries"], ...] = ()
         """Parts that keep their weights although the condition trains them."""
         lora: LoRAConfig | None = None
@@ -145,6 +149,9 @@ class Stage2(Stage):
             if self.lora is not None and self.init_generator is None:
                 raise ValueError("lora: adapters need a generator to adapt; name it with init_generator")
             return self
+
+    _has_connector = False
+    """Whether the condition is that of the generator the run started from."""
 
     def __init__(self, config: Config, device: torch.device) -> None:
         super().__init__(config, device)
@@ -193,7 +200,7 @@ class Stage2(Stage):
         self.held_out = build_dataset(config.held_out, is_captioned=is_told)
         self.cached = None if config.cache is None else self._cached(self.dataset, config.cache)
         conditioner = self.generator.conditioner
-        has_start = config.is_linear_start and config.init_generator is None
+        has_start = config.is_linear_start and not self._has_connector
         if self.cached is not None and isinstance(conditioner, PromptConditioner) and has_start:
             with torch.no_grad():
                 inputs = conditioner.connector_inputs(self.cached.some_features(NUM_START_CAPTIONS))
@@ -300,8 +307,18 @@ class Stage2(Stage):
         self.generator.checksum = files.checksum
 
     def _take_over(self, files: generator_files.GeneratorFiles) -> None:
-        """Weights of the same parts."""
-        files.load_into(self.generator.modules)
+        """Weights of the same parts; of a generator that is told in another way, the backbone alone."""
+        theirs, own = files.settings["condition"]["name"], self.config.condition.name
+        self._has_connector = theirs == own
+        if not self._has_connector and self.config.lora is not None:
+            raise UserError(
+                f"condition: {own!r}, but the generator to adapt was trained with {theirs!r}; leave condition out, or "
+                "train without lora, which leaves the condition as it starts"
+            )
+        if self._has_connector:
+            return files.load_into(self.generator.modules)
+        log.info("init_generator: its condition is %r, this run's %r: its backbone alone is taken", theirs, own)
+        files.load_into({"backbone": self.generator.backbone})
 
     def _adapted(self, config: LoRAConfig) -> Adapter:
         """Fresh adapters; everything else keeps its weights."""

@@ -96,8 +96,6 @@ class Unified(Stage2):
             return {**values, "condition": {**own, "width": theirs.get("width")}}
 
     config: Config
-    _has_connector = False
-    """Whether the connector is that of the generator the run started from."""
 
     def _open_data(self, config: Stage2.Config) -> None:
         assert isinstance(config, Unified.Config)
