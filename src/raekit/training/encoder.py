@@ -139,7 +139,7 @@ class EncoderStage(Stage):
             stored.to(torch.bfloat16).save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
         with atomic_file(directory / "detail_decoder.safetensors") as temporary:
-            save_file({k: v.contiguous() for k, v in self.decoder.state_dict().items()}, temporary)
+            save_file({k: v.cpu().contiguous() for k, v in self.decoder.state_dict().items()}, temporary)
         return path
 
     @torch.no_grad()

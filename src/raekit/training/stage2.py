@@ -107,8 +107,8 @@ class Stage2(Stage):
         """Pictures that are never trained on, for the validation loss."""
         init_generator: str | None = None
         """Directory or hub id of a generator whose weights the run starts from. A recipe that leaves out backbone,
-        condition, transport or latent space takes them from it, and its sampling with them. Where the recipe's condition
-        is of another kind, its backbone alone is taken."""
+        condition, transport or latent space takes them from it, and its sampling with them. Where the recipe's
+        condition is of another kind, its backbone alone is taken."""
         frozen: tuple[Literal["backbone", "conditioner", "language_model", "queries"], ...] = ()
         """Parts that keep their weights although the condition trains them."""
         lora: LoRAConfig | None = None
