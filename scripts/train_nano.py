@@ -20,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = {"encoder": "encoder", "decoder_bundled": "autoencoder", "generator": "generator"}
 """Recipe, and the folder in its run that says it is finished."""
+OWN = {"generator": ["latent_space=runs/nano/decoder_bundled/autoencoder"]}
+"""What a recipe would take from the package, and is made here."""
 
 
 def main() -> None:
@@ -48,7 +50,7 @@ def train(stage: str, run: Path) -> bool:
     from raekit.training.recipe import load_recipe
 
     is_resumed = any((run / "checkpoints").glob("step_*"))
-    recipe = load_recipe(ROOT / f"recipes/nano/{stage}.yaml")
+    recipe = load_recipe(f"recipes/nano/{stage}.yaml", OWN.get(stage, []))
     return Trainer(recipe, is_resumed).train() is not None
 
 

@@ -6,11 +6,11 @@ python scripts/write_schema.py
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
+from raekit import shipped
 from raekit.training.recipe import json_schema
 
 if __name__ == "__main__":
-    path = Path(__file__).parents[1] / "recipes/schema.json"
+    path = shipped.PACKAGE / "recipes/schema.json"
     path.write_text(json.dumps(json_schema(), indent=1) + "\n", encoding="utf-8")
     print(f"wrote {path}")

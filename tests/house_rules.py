@@ -22,6 +22,7 @@ FORBIDDEN_WORDS = {"utils", "util", "helpers", "helper", "common", "misc", "new"
 IMPORT_ORDER = (
     "errors",
     "registry",
+    "shipped",
     "config",
     "durations",
     "files",

@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
 
+from raekit import shipped
 from raekit.errors import UserError
 from raekit.registry import Registry, UnknownName, nearest_hint
 
@@ -61,13 +62,13 @@ def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, An
     """A recipe as a plain mapping: its ``base:`` parent merged below it, ``--set`` overrides above it.
 
     Args:
-        path: YAML file; ``base: other.yaml`` names at most one parent, relative to this file.
+        path: YAML file, here or one that ships; ``base: other.yaml`` names at most one parent, relative to this file.
         overrides: ``a.b=value`` strings; the value is read as YAML.
 
     Raises:
         UserError: missing file, malformed YAML, a ``base:`` cycle, or an override without ``=``.
     """
-    recipe = _read_with_base(Path(path), seen=())
+    recipe = _read_with_base(shipped.find(path), seen=())
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:

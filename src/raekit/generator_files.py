@@ -16,7 +16,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from raekit import shipped
 from raekit.autoencoder import artefact
 from raekit.autoencoder.base import Autoencoder, load_autoencoder
 from raekit.backbones import BACKBONES
@@ -213,7 +213,7 @@ def _mismatch(directory: Path, wanted: str, name: str, found: str | None) -> str
 
 
 def _bundled() -> Path:
-    path = Path(str(resources.files("raekit"))) / BUNDLED
+    path = shipped.find(BUNDLED)
     if not path.is_dir():
         raise UserError(
             "model: the bundled nano model is not in this installation; make it with "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from raekit import shipped
 from raekit.errors import UserError
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -19,7 +20,7 @@ FETCHED = ("*.json", "*.safetensors", "*.txt", "*.md")
 
 
 def local_model(model: str | Path, revision: str | None = None) -> Path:
-    """The directory of ``model``: as given if there is one, else fetched from the hub if it looks like ``owner/name``.
+    """The directory of ``model``: here, else inside the package, else fetched from the hub if it is an ``owner/name``.
 
     Args:
         model: a directory, or a hub id (text only: a ``Path`` is always a directory).
@@ -32,7 +33,7 @@ def local_model(model: str | Path, revision: str | None = None) -> Path:
         UserError: the hub has no such repository or revision, or cannot be reached and the cache holds no copy; or a
             revision was named for a directory.
     """
-    path = Path(model).expanduser()
+    path = shipped.find(model)
     is_hub_id = isinstance(model, str) and HUB_ID.fullmatch(model) is not None
     if path.is_dir() or not is_hub_id:
         if revision is not None:

@@ -15,7 +15,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,8 +108,7 @@ def load_autoencoder(model: str | Path | None = None, device: str = "auto") -> A
     Raises:
         UserError: no autoencoder there.
     """
-    own = Path(str(resources.files("raekit"))) / BUNDLED
-    directory = own if model is None else part(local_model(model), "autoencoder")
+    directory = part(local_model(BUNDLED if model is None else model), "autoencoder")
     return base.load_autoencoder(directory, pick_device(device))
 
 

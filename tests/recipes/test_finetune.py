@@ -21,8 +21,8 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 def test_the_nano_recipe_fits_the_generator_that_ships() -> None:
     recipe = load_recipe(RECIPES / "nano/finetune_lora.yaml")
     assert isinstance(recipe, Stage2.Config) and recipe.lora is not None
-    settings, latent_space = generator_files.read_settings(RECIPES.parent / str(recipe.init_generator))
-    assert latent_space == (RECIPES.parent / recipe.latent_space).resolve()
+    settings, latent_space = generator_files.read_settings(str(recipe.init_generator))
+    assert latent_space == recipe.latent_space.resolve()
     for part in ("backbone", "condition", "transport"):
         own = getattr(recipe, part).model_dump(mode="json")
         assert {name: own[name] for name in settings[part]} == settings[part]

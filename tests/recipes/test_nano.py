@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from raekit import shipped
 from raekit.autoencoder.decoder import ViTDecoder
 from raekit.backbones import BACKBONES
 from raekit.conditioning.text import TextConditioner
@@ -34,7 +35,7 @@ def test_the_nano_family_fits_together_and_has_its_stated_size() -> None:
     width, grid = encoder.vision.width, encoder.image_size // encoder.patch_size
     assert encoder.decoder == decoder.autoencoder.decoder
     assert decoder.autoencoder.encoder.path == str(encoder.run / "encoder")
-    assert generator.latent_space == decoder.run / "autoencoder"
+    assert generator.latent_space == shipped.find("models/nano/autoencoder")
     assert isinstance(generator.condition, TextConditioner.Config)
     assert generator.condition.width == generator.backbone.width, "words and latent tokens share the blocks"
     with torch.device("meta"):

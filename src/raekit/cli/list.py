@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 import raekit
+from raekit import shipped
 from raekit.cli.report import print_rows
 from raekit.errors import UserError
 from raekit.registry import REGISTRIES, Registry, nearest_hint
@@ -92,14 +93,14 @@ def first_line(documentation: str | None) -> str:
 
 
 def find_recipes() -> list[Path]:
-    """The YAML files below ``recipes/`` in the current directory, else below the one of raekit's own checkout."""
-    own = Path(raekit.__file__).parents[2] / RECIPES
-    folder = next((place for place in (Path(RECIPES), own) if place.is_dir()), None)
-    return sorted(folder.rglob("*.yaml")) if folder else []
+    """The YAML files below ``recipes/`` in the current directory, or else those that ship, by the names they go by."""
+    folder = shipped.find(RECIPES)
+    root = Path() if folder == Path(RECIPES) else shipped.PACKAGE
+    return [path.relative_to(root) for path in sorted(folder.rglob("*.yaml"))]
 
 
 def headline(recipe: Path) -> str:
     """The first comment of a recipe, which says what it is for."""
-    with recipe.open(encoding="utf-8") as file:
+    with shipped.find(recipe).open(encoding="utf-8") as file:
         first = file.readline().strip()
     return first.lstrip("# ") if first.startswith("#") else ""

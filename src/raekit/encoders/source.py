@@ -11,7 +11,6 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
+from raekit import shipped
 from raekit.errors import UserError
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -51,10 +51,9 @@ def resolve(path: str) -> str:
     Raises:
         UserError: neither a directory nor of the form ``owner/name``.
     """
-    bundled = Path(str(resources.files("raekit"))) / path
-    for candidate in (Path(path).expanduser(), bundled):
-        if candidate.is_dir():
-            return str(candidate)
+    directory = shipped.find(path)
+    if directory.is_dir():
+        return str(directory)
     if HUB_ID.fullmatch(path):
         return path
     raise UserError(f"encoder.path: no directory {path!r} here or in the package; give one saved by save_pretrained")

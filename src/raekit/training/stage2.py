@@ -18,14 +18,14 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from PIL import Image
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor, nn
 
-from raekit import generator_files
+from raekit import generator_files, shipped
 from raekit.autoencoder import AUTOENCODERS
 from raekit.autoencoder.base import load_autoencoder
 from raekit.backbones import BACKBONES
@@ -96,8 +96,8 @@ class Stage2(Stage):
         """Settings of stage 2: a generator, and what it learns from."""
 
         stage: Literal["stage2"] = "stage2"
-        latent_space: Path
-        """Directory of the autoencoder's artefact."""
+        latent_space: Annotated[Path, AfterValidator(shipped.find)]
+        """Directory of the autoencoder's artefact; ``models/nano/autoencoder`` is the one that ships."""
         autoencoder: AutoencoderChoice | None = None
         """What ``latent_space`` holds, as a stage-1 recipe states it: ``raekit explain`` then works before it is there,
         and a latent space of another shape is refused."""

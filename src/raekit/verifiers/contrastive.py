@@ -9,8 +9,6 @@ ships with the package, which has seen emoji and their names and little else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -130,8 +128,7 @@ def _loaded(config: ContrastiveConfig, model_type: str) -> tuple[Any, Any]:
     """Tokenizer and model of ``config.path``."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    inside = Path(str(resources.files("raekit"))) / config.path
-    source = inside if inside.is_dir() else local_model(config.path, config.revision)
+    source = local_model(config.path, config.revision)
     where = f"verifier {config.name}: {config.path!r}"
     if not source.is_dir():
         raise UserError(f"{where} is no directory; give one in the transformers layout, or a hub id")
