@@ -24,6 +24,15 @@ def test_the_artefact_says_of_which_kind_it_is(name: str, tmp_path: Path) -> Non
     assert not any(module.training for module in loaded.modules())
 
 
+@pytest.mark.parametrize("name", ["rae", "kl_vae"])
+def test_what_is_no_image_is_refused(name: str, tmp_path: Path) -> None:
+    built = tiny_autoencoders.build(name, tmp_path)
+    with pytest.raises(UserError, match=r"image: uint8; give floats in \[0, 1\]"):
+        built.encode(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    with pytest.raises(UserError, match=r"image: a tensor \[3, 32, 32\]; give \[B, 3, H, W\]"):
+        built.encode(torch.zeros(3, 32, 32))
+
+
 def test_a_kind_of_a_newer_release_is_refused(tmp_path: Path) -> None:
     tiny_autoencoders.build("kl_vae", tmp_path).save(tmp_path / "a")
     identity, tensors = artefact.read(tmp_path / "a")

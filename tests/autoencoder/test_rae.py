@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import tiny_encoders
+from raekit import shipped
 from raekit.autoencoder import AUTOENCODERS, artefact
 from raekit.autoencoder.decoder import ViTDecoder
 from raekit.autoencoder.latent import LatentStatistics
 from raekit.autoencoder.rae import RAE
-from raekit.encoders import ENCODERS, source
+from raekit.encoders import ENCODERS
 from raekit.errors import UserError
 
 DECODER = {"size": "nano", "width": 16, "depth": 1, "heads": 2, "mlp_width": 24, "patch_size": 10}
@@ -255,6 +256,6 @@ def test_encoder_may_move(rae: RAE, encoder: Path, tmp_path: Path) -> None:
 
 def test_encoder_inside_the_package(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(encoder, tmp_path / "package/models/tiny/encoder")
-    monkeypatch.setattr(source.resources, "files", lambda _: tmp_path / "package")
+    monkeypatch.setattr(shipped, "PACKAGE", tmp_path / "package")
     RAE(config(Path("models/tiny/encoder"))).save(tmp_path / "a")
     assert RAE.load(tmp_path / "a").encoder.fingerprint()["source"] == "models/tiny/encoder"

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import tiny_encoders
+from raekit import shipped
 from raekit.encoders import ENCODERS, source
 from raekit.errors import UserError
 
@@ -18,7 +19,7 @@ def test_path_is_a_directory_then_the_package_then_the_hub(tmp_path: Path, monke
     package, here = tmp_path / "package", tmp_path / "here"
     (package / "models/a").mkdir(parents=True)
     (here / "models/b").mkdir(parents=True)
-    monkeypatch.setattr(source.resources, "files", lambda _: package)
+    monkeypatch.setattr(shipped, "PACKAGE", package)
     monkeypatch.chdir(here)
     assert Path(source.resolve("models/a")) == package / "models/a"
     assert Path(source.resolve("models/b")) == Path("models/b")

@@ -26,6 +26,7 @@ from raekit import config
 from raekit.autoencoder import artefact
 from raekit.autoencoder.base import PURPOSE_POSTERIOR, Autoencoder, NoiseSource
 from raekit.autoencoder.latent import LatentStatistics, StreamingStatistics, to_grid, to_tokens
+from raekit.data.transforms import check_image
 from raekit.encoders.base import RESIZES
 from raekit.errors import UserError
 
@@ -156,7 +157,12 @@ class Variational(Autoencoder):
         return to_grid(to_tokens(latent), self.config.patch_size)
 
     def resize(self, image: Tensor) -> Tensor:
-        """``[B,3,S,S]`` in [0,1]; an image of the right size is left as it is."""
+        """``[B,3,S,S]`` in [0,1]; an image of the right size is left as it is.
+
+        Raises:
+            UserError: no images in [0, 1].
+        """
+        check_image(image)
         size = (self.output_size, self.output_size)
         if image.shape[-2:] == size:
             return image

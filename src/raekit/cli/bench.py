@@ -60,7 +60,9 @@ def sample(
     prompt: Annotated[str, typer.Option(help="Drawn as often as the batch is large.")] = "a red apple",
     batch: Annotated[int, typer.Option("--batch-size", "--batch", min=1, help="Images at once.")] = 4,
     steps: Annotated[int, typer.Option(min=1, help="Of the sampler.")] = 50,
-    guidance: Annotated[float, typer.Option(help="Measured beside 1, which is none.")] = 3.0,
+    guidance: Annotated[
+        float, typer.Option("--guidance-scale", "--guidance", help="Measured beside 1, which is none.")
+    ] = 3.0,
     repeats: Repeats = 3,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     out: Out = None,

@@ -86,7 +86,7 @@ def reconstruction(
 
 @evaluate.command()
 @options_of(Measuring, False)
-@options_of(Sampling, guidance="--guidance-kind", guidance_scale="--guidance")
+@options_of(Sampling, guidance="--guidance-kind", guidance_scale=("--guidance-scale", "--guidance"))
 def generation(
     data: Annotated[list[str], typer.Argument(help=DATA_HELP + " Their captions are the prompts.")],
     model: Annotated[

@@ -34,7 +34,7 @@ class Asking(Config):
 
 
 @options_of(Asking, False)
-@options_of(Sampling, guidance="--guidance-kind", guidance_scale="--guidance")
+@options_of(Sampling, guidance="--guidance-kind", guidance_scale=("--guidance-scale", "--guidance"))
 def scenes(
     data: Annotated[Path, typer.Argument(help=DATA_HELP)],
     model: Annotated[

@@ -92,7 +92,7 @@ class Adapting(Config):
 @options_of(Adapting, default=False)
 @options_of(Choosing, default=False)
 @options_of(Drawing, default=False)
-@options_of(Sampling, guidance="--guidance-kind", guidance_scale="--guidance")
+@options_of(Sampling, guidance="--guidance-kind", guidance_scale=("--guidance-scale", "--guidance"))
 def generate(
     prompts: Annotated[list[str], typer.Argument(help='What to draw, e.g. "a red apple"; each is drawn --num times.')],
     num: Annotated[int | None, typer.Option(help="Pictures per prompt.", show_default="4")] = None,

@@ -18,7 +18,9 @@ from raekit.config import Config
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 
-def options_of(settings: type[Config], default: str | bool = "the model's own", **flags: str) -> Callable[[Verb], Verb]:
+def options_of(
+    settings: type[Config], default: str | bool = "the model's own", **flags: str | tuple[str, ...]
+) -> Callable[[Verb], Verb]:
     """A decorator that gives a verb an option for each field of ``settings`` but a component's ``name``.
 
     The verb receives them as ``**keywords``; an option that was not typed is None, whatever the field's default.
@@ -26,7 +28,7 @@ def options_of(settings: type[Config], default: str | bool = "the model's own", 
     Args:
         settings: whose fields become options.
         default: what the help calls an option that was not typed; False = the field's own default.
-        **flags: the option's name where it is not ``--`` and the field's name.
+        **flags: the option's name, or names, where it is not ``--`` and the field's name.
     """
 
     def extend(verb: Verb) -> Verb:
@@ -38,7 +40,8 @@ def options_of(settings: type[Config], default: str | bool = "the model's own", 
                 continue
             flag = flags.get(name, "--" + name.replace("_", "-"))
             told = _help(field) if default is False else field.description
-            option = typer.Option(flag, help=told, show_default=default)
+            names = flag if isinstance(flag, tuple) else (flag,)
+            option = typer.Option(*names, help=told, show_default=default)
             annotation = Annotated[field.annotation | None, option]  # type: ignore[name-defined]
             added.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
         verb.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]

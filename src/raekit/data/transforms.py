@@ -17,6 +17,7 @@ from torch import Tensor
 
 from raekit.data.palette import Colour
 from raekit.data.sample import Pixels
+from raekit.errors import UserError
 
 Crop = Literal["centre", "random", "zoomed", "stretch"]
 
@@ -31,6 +32,20 @@ appendix C.2)."""
 def to_float(image: Tensor) -> Tensor:
     """uint8 ``[..., 3, H, W]`` to float32 in [0, 1]."""
     return image.to(torch.float32) / 255
+
+
+def check_image(image: Tensor) -> None:
+    """That a tensor can be a batch of images; its values are not looked at, which would wait for a GPU.
+
+    Raises:
+        UserError: another shape than ``[B, 3, H, W]``, or whole numbers.
+    """
+    if image.ndim != 4 or image.shape[1] != 3:
+        raise UserError(f"image: a tensor {list(image.shape)}; give [B, 3, H, W] in [0, 1]")
+    if not image.is_floating_point():
+        raise UserError(
+            f"image: {str(image.dtype).removeprefix('torch.')}; give floats in [0, 1], of uint8 image / 255"
+        )
 
 
 def to_uint8(image: Tensor) -> Tensor:

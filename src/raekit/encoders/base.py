@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raekit import config
+from raekit.data.transforms import check_image
 from raekit.encoders import source
 from raekit.encoders.layer_sum import Layers, Merge, merge_layers, resolve_layers
 from raekit.encoders.shapes import Shape
@@ -281,8 +282,9 @@ class RepresentationEncoder(nn.Module, ABC):
         """Resize to ``input_size`` and standardise with the encoder's pixel statistics: ``[B,3,S,S]``.
 
         Raises:
-            UserError: another size, and ``resize`` is ``none``.
+            UserError: no images in [0, 1]; or another size, and ``resize`` is ``none``.
         """
+        check_image(image)
         size = (self.input_size, self.input_size)
         if image.shape[-2:] != size:
             if self.config.resize == "none":
