@@ -1,11 +1,11 @@
-"""The whole check of an accelerator in one call: its tests, then training speed of generators in bf16.
+"""The whole check of an accelerator in one resumable call: its tests, then speed, MFU and memory at the papers' sizes.
 
-    python scripts/gpu_check.py --out OUT                 # tests and the sizes S, B, XL
-    python scripts/gpu_check.py --out OUT --sizes nano --steps 3   # also runs on a CPU, to see that the script works
+    python scripts/gpu_check.py --out OUT            # all of it: under ten minutes on an H100
+    python scripts/gpu_check.py --out OUT --smoke    # nano sizes, also on a CPU, to see that the script works
 
-In: nothing. Out: OUT/tests.txt and OUT/speed.json: images/s, model FLOP/s against the device's peak where that is
-known, and peak memory, of whole training steps (forward, backward, AdamW, EMA) on latents of 768 x 16 x 16. Each size
-is written as soon as it is measured; sizes already in speed.json are not measured again.
+In: nothing; weights are random and pictures noise. Out: OUT/tests.txt, and OUT/NAME.json for each of the benches
+below, as `raekit bench` writes it. A bench is skipped where its file is there already, so a call that was cut off goes
+on; one that fails leaves NAME.txt with what it said, and the others run.
 """
 
 from __future__ import annotations
@@ -17,92 +17,83 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-
-from raekit.backbones import BACKBONES
-from raekit.conditioning.base import Cond
-from raekit.device import autocast, pick_device
-from raekit.training.optim import EMA, OptimConfig, build_optimizer
-from raekit.transport.objective import FlowMatching
-
 ROOT = Path(__file__).resolve().parents[1]
-LATENT = (768, 16, 16)
-COND_WIDTH = 1024
 PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bf16 FLOP/s of the makers' data sheets, by a part of the device's name."""
+
+DIT_DH = "recipes/stage2/imagenet256_dit_dh_xl.yaml"
+T2I = "recipes/stage2/t2i_pretrain_2.4b.yaml"
+NANO = "recipes/nano/generator_queries.yaml"
+
+
+def training(recipe: str, batch_size: int, *settings: str) -> list[str]:
+    """A bench of training steps of so many pictures, in one pass."""
+    sizes = (f"train.batch_size={batch_size}", f"train.micro_batch_size={batch_size}")
+    changes = [word for setting in (*sizes, *settings) for word in ("--set", setting)]
+    return ["stage2", recipe, "--random-weights", *changes]
+
+
+def sampling(recipe: str, batch_size: int, steps: int = 50) -> list[str]:
+    """A bench of drawing, with guidance and without."""
+    return ["sample", "--model", recipe, "--batch-size", str(batch_size), "--steps", str(steps)]
+
+
+BENCHES = {
+    "dit_dh_xl_train": training(DIT_DH, 128),
+    "dit_dh_xl_train_compiled": training(DIT_DH, 128, "train.compile=true"),
+    "dit_dh_xl_sample": sampling(DIT_DH, 32),
+    "t2i_2.4b_train": training(T2I, 16, "train.checkpoint_activations=full"),
+    "t2i_2.4b_sample": sampling(T2I, 16),
+}
+SMOKE = {"nano_train": [*training(NANO, 2), "--repeats", "1"], "nano_sample": [*sampling(NANO, 1, 2), "--repeats", "1"]}
 
 
 def main() -> None:
     arguments = parse()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    if not arguments.skip_tests:
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/gpu"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        (arguments.out / "tests.txt").write_text(done.stdout + done.stderr)
+    out = arguments.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    if not (arguments.smoke or (out / "tests.txt").is_file()):
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/gpu"], cwd=ROOT, capture_output=True, text=True
+        )
+        (out / "tests.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
         print(done.stdout.strip().splitlines()[-1])
-    report = arguments.out / "speed.json"
-    rows = json.loads(report.read_text()) if report.is_file() else {}
-    for size in arguments.sizes:
-        if size not in rows:
-            rows[size] = measure(size, arguments.batch_size, arguments.steps)
-            report.write_text(json.dumps(rows, indent=1) + "\n")
-        print(size, rows[size])
+    for name, words in (SMOKE if arguments.smoke else BENCHES).items():
+        if time.monotonic() - start > arguments.seconds:
+            sys.exit(f"{arguments.seconds:.0f} s are over before {name}; the same command goes on from there")
+        if not (out / f"{name}.json").is_file():
+            bench(name, words, out)
+        if (out / f"{name}.json").is_file():
+            tell(name, out)
 
 
-def measure(size: str, batch_size: int, steps: int) -> dict[str, float | str | None]:
-    """Images/s of whole training steps; the first two steps are warm-up."""
-    device = pick_device()
-    config = BACKBONES["dit"].Config(size=size)
-    model = BACKBONES.build(config, latent_shape=LATENT, cond_width=COND_WIDTH).to(device)
-    flow = FlowMatching(FlowMatching.Config(), LATENT[0] * LATENT[1] * LATENT[2])
-    optimizer = build_optimizer(model.parameters(), OptimConfig())
-    ema = EMA(dict(model.named_parameters()), 0.999)
-    z = torch.randn(batch_size, *LATENT, device=device)
-    cond = Cond(tokens=torch.randn(batch_size, LATENT[1] * LATENT[2], COND_WIDTH, device=device))
-
-    def step() -> None:
-        t = flow.sample_t(torch.rand(batch_size, device=device))
-        with autocast("bf16" if device.type == "cuda" else "auto", device):
-            loss = flow.loss(model, z, cond, t, torch.randn_like(z)).mean()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        ema.update()
-
-    for _ in range(2):
-        step()
-    start = synchronised(device)
-    for _ in range(steps):
-        step()
-    images_per_second = steps * batch_size / (synchronised(device) - start)
-    matrices = sum(p.numel() for p in model.parameters() if p.ndim >= 2)
-    flops = 6 * matrices * LATENT[1] * LATENT[2] * images_per_second
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    peak = next((value for part, value in PEAK_BF16.items() if part in name), None)
-    return {
-        "device": name,
-        "batch_size": batch_size,
-        "images_per_second": round(images_per_second, 2),
-        "model_flops_per_second": flops,
-        "mfu": None if peak is None else round(flops / peak, 4),
-        "peak_memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2) if device.type == "cuda" else None,
-    }
+def bench(name: str, words: list[str], out: Path) -> None:
+    """One bench in a process of its own, whose memory goes with it."""
+    command = [sys.executable, "-m", "raekit", "bench", *words, "--out", str(out / f"{name}.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        (out / f"{name}.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
+        print(f"{name}: failed, see {out / f'{name}.txt'}: {done.stderr.strip().splitlines()[-1]}")
 
 
-def synchronised(device: torch.device) -> float:
-    """The clock, after all work queued on the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+def tell(name: str, out: Path) -> None:
+    """A line for each report: images/s, share of the maker's peak, memory."""
+    for report in json.loads((out / f"{name}.json").read_text(encoding="utf-8")):
+        flops = report["call_flops"] / report["call_seconds"]
+        peak = next((value for part, value in PEAK_BF16.items() if part in report["device"]), None)
+        share = "peak not known" if peak is None else f"{flops / peak:.1%} of peak"
+        speed = report["images"] / report["call_seconds"]
+        print(f"{name}: {report['name']}: {speed:.2f} images/s, {share}, {report['peak_bytes'] / 2**30:.1f} GiB")
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--sizes", nargs="+", default=["S", "B", "XL"])
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--skip-tests", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="nano sizes, without the tests")
+    parser.add_argument(
+        "--seconds", type=float, default=480, help="start no bench after so long; the call can be repeated"
+    )
     return parser.parse_args()
 
 

@@ -27,7 +27,7 @@ def test_a_picture_is_the_same_on_both_devices(tmp_path: Path) -> None:
     torch.testing.assert_close(images[0], images[1], atol=2e-3, rtol=0)
 
 
-@pytest.mark.parametrize("stage", ["encoder", "stage1", "stage2"])
+@pytest.mark.parametrize("stage", ["encoder", "stage1", "stage2", "unified"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_every_stage_trains(stage: str, precision: str, tmp_path: Path) -> None:
     values = getattr(tiny_recipes, stage)(tmp_path)

@@ -11,10 +11,34 @@ from collections.abc import Sequence
 import torch
 
 from raekit import cost
+from raekit.autoencoder.base import load_autoencoder
 from raekit.bench.report import BenchReport
+from raekit.bench.stand_ins import stand_ins
 from raekit.bench.step import device_name, matmul_speed
-from raekit.device import pick_precision
-from raekit.generate import ImageGenerator
+from raekit.conditioning.prompt import PromptConditioner
+from raekit.device import pick_device, pick_precision
+from raekit.errors import UserError
+from raekit.generate import ImageGenerator, build_generator
+from raekit.training.stage import Recipe
+from raekit.training.stage2 import Stage2, generator_config
+
+
+def random_generator(recipe: Recipe, device: str = "auto") -> ImageGenerator:
+    """A generator of a recipe's sizes with random weights, its language model and latent space included.
+
+    Raises:
+        UserError: a recipe of another stage, or one that has no stand-ins.
+    """
+    if not isinstance(recipe, Stage2.Config) or recipe.stage != "stage2":
+        raise UserError(f"recipe: of stage {recipe.stage!r}; bench sample takes one of stage2")
+    own = pick_device(device)
+    with stand_ins(recipe) as standing:
+        latent_space = load_autoencoder(standing.latent_space, own)
+        generator = build_generator(generator_config(standing), latent_space, own, standing.train.precision)
+        generator.backbone.requires_grad_(False)
+        if isinstance(generator.conditioner, PromptConditioner):
+            generator.conditioner.reader  # noqa: B018 - read while its files are there
+    return generator
 
 
 def bench_sample(

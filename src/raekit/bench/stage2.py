@@ -14,6 +14,7 @@ import torch
 
 from raekit.backbones.denoising import denoising_losses
 from raekit.bench.report import BenchReport
+from raekit.bench.stand_ins import stand_ins
 from raekit.bench.step import Parts, bench_step, long_enough
 from raekit.conditioning.base import Cond
 from raekit.errors import UserError
@@ -22,14 +23,22 @@ from raekit.training.stage import Micro, Recipe
 from raekit.training.stage2 import Stage2
 
 
-def bench_stage2(recipe: Recipe, repeats: int = 5) -> BenchReport:
+def bench_stage2(recipe: Recipe, repeats: int = 5, are_weights_random: bool = False) -> BenchReport:
     """Time ``repeats`` steps of the recipe.
 
+    Args:
+        recipe: of stage 2.
+        repeats: timed steps.
+        are_weights_random: on random weights and pictures of noise, whatever is here (``stand_ins.py``).
+
     Raises:
-        UserError: a recipe of another stage.
+        UserError: a recipe of another stage, or one that has no stand-ins.
     """
-    if not isinstance(recipe, Stage2.Config):
+    if not isinstance(recipe, Stage2.Config) or recipe.stage != "stage2":
         raise UserError(f"recipe: of stage {recipe.stage!r}; bench stage2 takes one of stage2")
+    if are_weights_random:
+        with stand_ins(recipe) as standing:
+            return bench_stage2(standing, repeats)
     with tempfile.TemporaryDirectory() as folder:
         changes = {"run": Path(folder) / "run", **long_enough(recipe, repeats)}
         trainer = Trainer(recipe.model_copy(update=changes))

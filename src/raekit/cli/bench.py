@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,18 +45,32 @@ def stage1(
 
 @bench.command("stage2")
 def stage2(
-    recipe: Recipe, overrides: Overrides = None, against: Against = None, repeats: Repeats = 5, out: Out = None
+    recipe: Recipe,
+    overrides: Overrides = None,
+    against: Against = None,
+    repeats: Repeats = 5,
+    random_weights: Annotated[
+        bool,
+        typer.Option("--random-weights", help="Of the recipe's sizes, and pictures of noise: nothing need be here."),
+    ] = False,
+    out: Out = None,
 ) -> None:
     """Images/s of stage 2; shares of encoder and conditioner, backbone, optimisers, loader."""
     from raekit.bench.stage2 import bench_stage2
 
-    _compare(bench_stage2, recipe, overrides or [], against or [], repeats, out)
+    _compare(
+        partial(bench_stage2, are_weights_random=random_weights), recipe, overrides or [], against or [], repeats, out
+    )
 
 
 @bench.command("sample")
 def sample(
     model: Annotated[
-        str | None, typer.Option(help="A generator's directory or hub id; by default the bundled nano model.")
+        str | None,
+        typer.Option(
+            help="A generator: directory or hub id. Or a stage-2 recipe, measured with random weights of its sizes.",
+            show_default="bundled nano model",
+        ),
     ] = None,
     prompt: Annotated[str, typer.Option(help="Drawn as often as the batch is large.")] = "a red apple",
     batch: Annotated[int, typer.Option("--batch-size", "--batch", min=1, help="Images at once.")] = 4,
@@ -68,11 +83,14 @@ def sample(
     out: Out = None,
 ) -> None:
     """Images/s of drawing, with and without guidance; shares of prompts, sampler, decoder."""
-    from raekit.bench.sample import bench_sample
-    from raekit.generate import load_generator
+    from raekit.bench.sample import bench_sample, random_generator
+    from raekit.generate import ClassToImage, load_generator
+    from raekit.training.recipe import load_recipe
 
-    generator = load_generator(model, device)
-    reports = [bench_sample(generator, [prompt] * batch, steps, scale, repeats) for scale in (1.0, guidance)]
+    is_recipe = model is not None and model.endswith(".yaml")
+    generator = random_generator(load_recipe(str(model)), device) if is_recipe else load_generator(model, device)
+    asked = [0 if isinstance(generator, ClassToImage) else prompt] * batch
+    reports = [bench_sample(generator, asked, steps, scale, repeats) for scale in (1.0, guidance)]
     for report in reports:
         print_rows(report.name, report.rows())
     _write(reports, out)
