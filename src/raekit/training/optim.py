@@ -187,6 +187,12 @@ class Updater:
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
 
+    def forget(self) -> None:
+        """Give back the memory of gradients and moments."""
+        self.zero_grad()
+        for optimizer in self.optimizers.values():
+            optimizer.state.clear()
+
     def state(self) -> dict[str, Tensor]:
         """The optimisers' state as flat ``"optimiser.weight's name.quantity" -> tensor``; moments share memory with it.
 
@@ -205,8 +211,7 @@ class Updater:
         The tensors are taken over and not copied, since moments are two thirds of what a run holds: the next step
         changes them. Learning rates follow from the step.
         """
-        for optimizer in self.optimizers.values():
-            optimizer.state.clear()
+        self.forget()
         for key, value in tensors.items():
             kind, name, quantity = key.split(".", 1)[0], *key.split(".", 1)[1].rsplit(".", 1)
             parameter = self.parameters[name]

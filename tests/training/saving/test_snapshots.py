@@ -77,6 +77,26 @@ def test_going_back_in_the_same_process(tmp_path: Path) -> None:
         assert steps_kept(trainer) == [6, 4, 2]
 
 
+def test_going_back_does_not_hold_the_moments_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(tiny_recipes.resolve(tiny_recipes.stage1(tmp_path), steps=4, keep_last=3))
+    trainer.train()
+    before = {name: tensor.clone() for updater in trainer.updaters.values() for name, tensor in updater.state().items()}
+    held: list[int] = []
+    read = checkpoint_files.read_into
+
+    def reading(*arguments: object) -> None:
+        held.append(sum(len(updater.state()) for updater in trainer.updaters.values()))
+        read(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checkpoint_files, "read_into", reading)
+    with trainer.run:
+        trainer.progress = trainer.snapshots.resume(before=4)
+        assert held == [0], "while the old moments' successors are read"
+        trainer.train()
+    after = {name: tensor for updater in trainer.updaters.values() for name, tensor in updater.state().items()}
+    assert after.keys() == before.keys() and all(torch.equal(after[name], before[name]) for name in before)
+
+
 def test_some_are_kept_for_good(tmp_path: Path) -> None:
     recipe = trained(tmp_path, 8, keep_last=1, keep_every_steps=4, save_every_steps=1)
     assert steps_kept(Trainer(recipe, is_resumed=True)) == [8, 4]

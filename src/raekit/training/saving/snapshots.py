@@ -204,6 +204,8 @@ class Snapshots:
         own = self._state()
         if missing := sorted(own.keys() - {key.partition("/")[0] for key in saved}):
             raise UserError(f"checkpoint {str(path)!r}: holds no {missing[0]}; resume with the train.extra_ema it had")
+        for updater in self.updaters.values():
+            updater.forget()  # or a run that goes back holds its moments twice
         own[OPTIMIZER_GROUP] = self._optimizer_room(saved, path)
         tensors = checkpoint_files.flattened(own)
         _check_fits(path, tensors, saved)
