@@ -59,7 +59,7 @@ def test_true_pictures_score_their_ceiling(
     space: Any = Same()
     encoder = tiny_encoders.build("nano", tmp_path / "encoder")
     checkers = build_checkers(scenes, space, encoder)
-    assert [checker.name for checker in checkers] == ["templates", "probe"]
+    assert [checker.name for checker in checkers] == ["templates", "attributes", "probe"]
     generator = tiny_generator.text_to_image(tmp_path)
     monkeypatch.setattr(generator, "latent_space", space)
     drawn = {prompt.text: true_picture(prompt, scenes, (9, n))[0] for n, prompt in enumerate(prompts)}
@@ -87,8 +87,7 @@ def test_a_generator_that_knows_nothing_scores_nothing(few: None, scenes: Scenes
     checkers = build_checkers(scenes, generator.latent_space)
     prompts = choose_prompts(scenes, 1, 2, None)[0]
     report = evaluate_scenes(generator, prompts, scenes, checkers, sampling={"steps": 1})
-    (sets,) = report.results.values()
-    assert report.score(sets[GENERATED]).value <= 0.2 and report.agreement() is None
+    assert report.score(report.results["templates"][GENERATED]).value <= 0.2 and report.agreement() is None
     assert not any("probe" in note for note in report.notes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from raekit.data.scene_plan import TASKS, PlannedObject
 from raekit.data.scene_prompts import ScenePrompt, planned_prompts, true_picture
 from raekit.data.scenes import Scenes
 from raekit.metrics.components import Piece
-from raekit.metrics.scene_check import Found, is_right
+from raekit.metrics.scene_check import ANY, Found, is_right
 from raekit.metrics.scene_templates import (
     CONTRASTS,
     MOST_PIECES,
+    AttributeChecker,
     TemplateChecker,
     Thresholds,
     calibrated,
@@ -51,6 +53,23 @@ def test_true_pictures_are_right_and_others_wrong(
     assert sum(right) >= 23
     shifted = [is_right(prompt, things) for (prompt, _), things in zip(cases, found[4:] + found[:4], strict=True)]
     assert sum(shifted) <= 1
+
+
+def test_numbers_and_colours_are_told_whatever_the_things_are(
+    checker: TemplateChecker, cases: list[tuple[ScenePrompt, np.ndarray]]
+) -> None:
+    told = [(prompt, image) for prompt, image in cases if prompt.task in ("counting", "colors", "color_attr")]
+    found = AttributeChecker(checker).look([image for _, image in told])
+    assert {thing.kind for things in found for thing in things} == {ANY}
+    other = {"counting": "chair", "colors": "chair", "color_attr": "chair"}  # right of things of another class, too
+    renamed = [
+        replace(prompt, include=[{**wanted, "class": other[prompt.task]} for wanted in prompt.include])
+        for prompt, _ in told
+    ]
+    assert sum(is_right(prompt, things) for prompt, things in zip(renamed, found, strict=True)) >= len(told) - 2
+    numbers = [(prompt, things) for prompt, things in zip(renamed, found, strict=True) if prompt.task == "counting"]
+    wrong = [replace(p, include=[{**p.include[0], "count": p.include[0]["count"] + 1}]) for p, _ in numbers]
+    assert not any(is_right(prompt, things) for prompt, (_, things) in zip(wrong, numbers, strict=True))
 
 
 def test_boxes_and_colours_are_the_drawn_ones(checker: TemplateChecker, scenes: Scenes) -> None:

@@ -28,6 +28,9 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_sprites.shard(tmp_path_factory.mktemp("shapes") / "shapes.tar")
 
 
+CHECKERS = ("templates", "attributes")
+
+
 def study(model: Path, shapes: Path, **settings: object) -> BestOfN:
     few = {"candidates": "1,3", "keep": "1", "tasks": "single_object,counting", "num_per_task": 1, "encoder": "none"}
     given = {"data": shapes, "model": str(model), "device": "cpu", **few, **settings}
@@ -40,10 +43,16 @@ def test_a_study_goes_on_where_it_was_left(
     monkeypatch.setattr(scenes, "CALIBRATION_PER_TASK", 1)
     told: list[str] = []
     first = study(model, shapes).run(tmp_path, lambda what, done, total: told.append(what))
-    assert told == ["loading", "drawing", "drawing", "checking (templates)", "verifying (siglip_score)"]
+    assert told == [
+        "loading",
+        "drawing",
+        "drawing",
+        *(f"checking ({one})" for one in CHECKERS),
+        "verifying (siglip_score)",
+    ]
     verdicts = json.loads((tmp_path / VERDICTS_FILE).read_text())
     assert [name.rpartition(" ")[0] for name in verdicts] == [
-        "checker templates",
+        *(f"checker {one}" for one in CHECKERS),
         "siglip_score of latents",
         "siglip_score of estimates",
     ]

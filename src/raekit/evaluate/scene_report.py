@@ -18,6 +18,7 @@ from raekit.data.scene_prompts import ScenePrompt
 from raekit.evaluate.figures import Mean
 from raekit.evaluate.page import Page, Row, sheets
 from raekit.metrics.scene_check import Found
+from raekit.metrics.scene_templates import AttributeChecker
 
 TITLE = "Composed scenes: a GenEval-style score, emoji domain"
 
@@ -103,9 +104,10 @@ class SceneReport:
         ]
 
     def agreement(self) -> float | None:
-        """Share of the generated pictures on which all checkers agree; None of a single one."""
-        verdicts = list(zip(*(sets[GENERATED].right for sets in self.results.values()), strict=True))
-        return sum(len(set(each)) == 1 for each in verdicts) / len(verdicts) if len(self.results) > 1 else None
+        """Share of the generated pictures on which all checkers that know things agree; None of a single one."""
+        told = [sets[GENERATED].right for name, sets in self.results.items() if name != AttributeChecker.name]
+        verdicts = list(zip(*told, strict=True))
+        return sum(len(set(each)) == 1 for each in verdicts) / len(verdicts) if len(told) > 1 else None
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the sheets."""

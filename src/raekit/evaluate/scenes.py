@@ -38,7 +38,7 @@ from raekit.generate import ImageGenerator, TextToImage
 from raekit.image_grid import image_grid, to_arrays
 from raekit.metrics.scene_check import Found, SceneChecker, is_right
 from raekit.metrics.scene_probe import SceneProbe
-from raekit.metrics.scene_templates import calibrated
+from raekit.metrics.scene_templates import AttributeChecker, calibrated
 from raekit.metrics.templates import Templates
 from raekit.seeds import image_seeds
 
@@ -66,6 +66,7 @@ NOTES = (
     "the checkers know the drawings of the shards: right things drawn in another style are often judged wrong",
 )
 
+ATTRIBUTES_NOTE = "attributes: numbers and colours alone, whatever the things are; of the other tasks it says nothing"
 PROBE_NOTE = "the probe looks where the templates found something, and tells by itself what it is"
 
 
@@ -114,7 +115,7 @@ def choose_prompts(scenes: Scenes, num_per_task: int, seed: int, file: Path | No
 def build_checkers(
     scenes: Scenes, space: Autoencoder, encoder: RepresentationEncoder | None = None
 ) -> list[SceneChecker]:
-    """The two checkers, made from true pictures of the train split, as drawn and as ``space`` gives them back.
+    """The checkers, made from true pictures of the train split, as drawn and as ``space`` gives them back.
 
     Args:
         scenes: drawings to compare with.
@@ -126,12 +127,13 @@ def build_checkers(
     drawn = true_pictures(prompts, scenes, seed)
     cases = [*zip(prompts, drawn, strict=True), *zip(prompts, decoded(drawn, space), strict=True)]
     first = calibrated(Templates.of(scenes), cases)
+    by_drawings: list[SceneChecker] = [first, AttributeChecker(first)]
     if encoder is None:
-        return [first]
+        return by_drawings
     practice = list(_practice(scenes))
     again = decoded([image for image, _ in practice], space)
     both = [*practice, *((image, truth) for image, (_, truth) in zip(again, practice, strict=True))]
-    return [first, SceneProbe(first, encoder, both)]
+    return [*by_drawings, SceneProbe(first, encoder, both)]
 
 
 @torch.no_grad()
@@ -179,7 +181,8 @@ def evaluate_scenes(
     }
     signs = {name: [each[name].right for each in results.values()] for name in pictures}
     sheets = {name: _sheet(prompts, images, signs[name]) for name, images in pictures.items()}
-    notes = [*filter(None, [origin]), *NOTES, *(PROBE_NOTE for checker in checkers if isinstance(checker, SceneProbe))]
+    said = {AttributeChecker: ATTRIBUTES_NOTE, SceneProbe: PROBE_NOTE}
+    notes = [*filter(None, [origin]), *NOTES, *(said[type(one)] for one in checkers if type(one) in said)]
     return SceneReport(settings, list(prompts), seed, results, notes, sheets)
 
 

@@ -25,6 +25,9 @@ MARGIN = 0.1
 CONE = 0.5
 """Least cosine between the line from centre to centre and the direction asked for: within 60 degrees."""
 
+ANY = "*"
+"""The class of a thing that may be whatever was asked for."""
+
 DIRECTIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 
 
@@ -33,7 +36,7 @@ class Found:
     """One thing in a picture.
 
     Attributes:
-        kind: its class.
+        kind: its class, or :data:`ANY`.
         colour: one of GenEval's ten.
         box: left, top, right and bottom in the unit square.
         score: how sure the checker is; each has its own scale.
@@ -89,7 +92,7 @@ def is_placed(thing: Found, relation: str, other: Found) -> bool:
 
 
 def _is_wanted(wanted: dict[str, Any], thing: Found) -> bool:
-    return thing.kind == wanted["class"] and wanted.get("color") in (None, thing.colour)
+    return thing.kind in (wanted["class"], ANY) and wanted.get("color") in (None, thing.colour)
 
 
 def _sides(first: Found, second: Found, axis: int) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from itertools import product
 from typing import Any
@@ -20,7 +20,7 @@ from PIL import Image
 from raekit.data.sample import Pixels
 from raekit.data.scene_prompts import ScenePrompt
 from raekit.metrics.components import Array, Box, Piece, foreground_of, gap, ground_of, pieces_of
-from raekit.metrics.scene_check import Found, SceneChecker, is_right
+from raekit.metrics.scene_check import ANY, Found, SceneChecker, is_right
 from raekit.metrics.templates import SIDE, Match, Templates
 
 LARGEST = 128
@@ -120,6 +120,25 @@ class TemplateChecker(SceneChecker):
         matches = self.templates.match(np.stack(crops), np.stack(grounds), shapes)
         each = len(MARGINS)
         return [max(matches[i : i + each], key=lambda match: match.score) for i in range(0, len(matches), each)]
+
+
+class AttributeChecker(SceneChecker):
+    """Numbers and colours alone: the things of the first checker, whatever they are.
+
+    A generator learns these long before its things are recognised. Of the tasks it tells something of counting and
+    colours; elsewhere everything is right that has things in it, and chance is as high.
+    """
+
+    name = "attributes"
+
+    def __init__(self, first: TemplateChecker) -> None:
+        self.first = first
+
+    def describe(self) -> dict[str, Any]:
+        return {"contrast": self.first.thresholds.contrast}
+
+    def look(self, images: Sequence[Pixels]) -> list[list[Found]]:
+        return [[replace(thing, kind=ANY) for thing in self.first.things(image)] for image in images]
 
 
 def calibrated(templates: Templates, cases: Sequence[tuple[ScenePrompt, Pixels]]) -> TemplateChecker:

@@ -3,7 +3,7 @@
     held-out prompts --> M latents each --verifiers--> best k of N --scene checkers--> right or wrong
 
 In: a text generator, emoji shards. Out: the share of right pictures among the best 1 (and 4) of N = 1, 4, 8, 16, 32 by
-every verifier, beside a choice by chance and by an oracle: the first scene checker itself, which knows the answer.
+every verifier, beside a choice by chance and by an oracle: the scene checker itself, which knows the answer.
 Seconds for each picture kept, the share that verification takes of them, and what it costs to drop the worse half on
 the way. All N are read off one pool of candidates, which is drawn once (``pool``, ``scaling``).
 """

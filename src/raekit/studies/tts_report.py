@@ -34,7 +34,7 @@ NOTES = (
     "ours: share of right pictures among those kept, mean over tasks; errors are over prompts, and the errors of a "
     "table's rows go together, for they share candidates and prompts",
     "scenes of emoji, judged by our checkers: comparable with no published score",
-    f"{ORACLE}: the first checker, which knows the answer; in its own eyes nobody chooses better",
+    f"{ORACLE}: the checker of the table, which knows the answer: nobody chooses better",
     f"{CEILING}: true pictures of the prompts, through the latent space: what the checker recognises at all",
     "seconds were measured while the candidates were drawn and judged in batches; judging pixels includes rendering",
 )
@@ -115,8 +115,7 @@ def _shares(found: Findings, checker: str, keep: int) -> Iterator[tuple[str, Lin
     """Who chooses, and the share of right pictures for each N."""
     right = found.right[checker]
     yield RANDOM, [over_tasks(random_share(right), found.tasks)] * len(found.sizes)
-    oracle = next(iter(found.right.values())).double()
-    yield ORACLE, [_mean(found, best_share(oracle, right, n, keep)) if n >= keep else None for n in found.sizes]
+    yield ORACLE, [_mean(found, best_share(right.double(), right, n, keep)) if n >= keep else None for n in found.sizes]
     for name, judged in found.judged.items():
         line: Line = [None] * len(found.sizes)
         pruned: Line = [None] * len(found.sizes)
