@@ -7,6 +7,7 @@ from collections import namedtuple
 import pytest
 import torch
 
+from raekit import shipped
 from raekit.bench import machine
 from raekit.cli import doctor
 
@@ -65,3 +66,9 @@ def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = dict(doctor.versions())
     assert rows["torch"] == "2.9.1+cpu: too old; 2.11 or newer is needed"
     assert rows["numpy"] == "missing; pip install -e ." and rows["pydantic"] == "1.0: ok"
+
+
+def test_what_ships_is_counted_and_named() -> None:
+    name, said = doctor.bundled_recipes()
+    assert name == "recipes" and str(shipped.PACKAGE / "recipes") in said and int(said.split()[0]) > 40
+    assert "nano (" in doctor.bundled_models()[1]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import raekit
+from raekit import shipped
 from raekit.cli.report import print_rows
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def doctor() -> None:
     print_rows("device", device_rows())
     print_rows("training", [loader(), *collectives()])
     print_rows("optional parts", [*extras(), language_model()])
-    print_rows("files", [fonts(), bundled_models(), free_disk()])
+    print_rows("files", [fonts(), bundled_models(), bundled_recipes(), free_disk()])
 
 
 def versions() -> Rows:
@@ -178,10 +179,16 @@ def fonts() -> tuple[str, str]:
 
 def bundled_models() -> tuple[str, str]:
     """The models that ship inside the package, with their size."""
-    folder = Path(raekit.__file__).parent / "models"
+    folder = shipped.PACKAGE / "models"
     models = sorted(path for path in folder.glob("*") if path.is_dir() and path.name != "__pycache__")
     sized = [f"{path.name} ({_megabytes(path):.1f} MB)" for path in models]
     return "bundled models", ", ".join(sized) or f"none below {folder}"
+
+
+def bundled_recipes() -> tuple[str, str]:
+    """How many recipes ship, and where they and the scripts that launch them lie."""
+    folder = shipped.PACKAGE / "recipes"
+    return "recipes", f"{len(list(folder.rglob('*.yaml')))} in {folder}; launch/ for torchrun, Slurm and SkyPilot"
 
 
 def free_disk() -> tuple[str, str]:
