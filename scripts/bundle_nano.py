@@ -1,10 +1,10 @@
-"""Put the trained nano family into the package: encoder, autoencoder and generator, in bf16.
+"""Put the trained nano family into the package: encoder, autoencoder, generator and unified model, in bf16.
 
     python scripts/bundle_nano.py
 
-In: runs/nano/{encoder,decoder_bundled,generator}. Out: src/raekit/models/nano/{encoder,autoencoder,generator}. The
-encoder is copied as it is (its bytes are its identity); decoder and generator are stored in bf16. The model card beside
-them, README.md, is written by hand.
+In: runs/nano/{encoder,decoder_bundled,generator,unified}. Out: src/raekit/models/nano/{encoder,autoencoder,generator,
+unified}. The encoder is copied as it is (its bytes are its identity); the others are stored in bf16. The model card
+beside them, README.md, is written by hand.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ def main() -> None:
     shutil.rmtree(NANO / "encoder", ignore_errors=True)
     shutil.copytree(RUNS / "encoder/encoder", NANO / "encoder")
     trained = RUNS / "decoder_bundled/autoencoder"
-    generator = load_generator(RUNS / "generator/generator", device="cpu", latent_space=RAE.load(trained))
-    rae = bundled_autoencoder(trained)
+    latent_space, rae = RAE.load(trained), bundled_autoencoder(trained)
     rae.save(NANO / "autoencoder", dtype=torch.bfloat16)
-    generator.latent_space = rae
-    generator.save(NANO / "generator", NANO / "autoencoder", dtype=torch.bfloat16)
+    for name in ("generator", "unified"):
+        generator = load_generator(RUNS / name / "generator", device="cpu", latent_space=latent_space)
+        generator.latent_space = rae
+        generator.save(NANO / name, NANO / "autoencoder", dtype=torch.bfloat16)
     megabytes = sum(path.stat().st_size for path in NANO.rglob("*") if path.is_file()) / 1e6
     print(f"wrote {NANO.relative_to(ROOT)}, {megabytes:.1f} MB in all")
 

@@ -1,6 +1,6 @@
 """Train the whole nano family in one resumable call, and bundle what came out of it.
 
-    python scripts/train_nano.py            # data, encoder, decoder, generator, each continued where it was stopped
+    python scripts/train_nano.py            # data and all stages, each continued where it was stopped
     python scripts/train_nano.py --bundle   # also replace src/raekit/models/nano by the result
 
 In: nothing but the recipes in recipes/nano. Out: runs below runs/nano, and with --bundle the package's own model.
@@ -18,9 +18,20 @@ import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = {"encoder": "encoder", "decoder_bundled": "autoencoder", "generator": "generator"}
+STAGES = {
+    "encoder": "encoder",
+    "decoder_bundled": "autoencoder",
+    "generator": "generator",
+    "generator_unified": "generator",
+    "unified": "generator",
+}
 """Recipe, and the folder in its run that says it is finished."""
-OWN = {"generator": ["latent_space=runs/nano/decoder_bundled/autoencoder"]}
+LATENT_SPACE, GENERATOR = "latent_space=runs/nano/decoder_bundled/autoencoder", "runs/nano/generator/generator"
+OWN = {
+    "generator": [LATENT_SPACE],
+    "generator_unified": [LATENT_SPACE, f"init_generator={GENERATOR}"],
+    "unified": [LATENT_SPACE],
+}
 """What a recipe would take from the package, and is made here."""
 
 

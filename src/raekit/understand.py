@@ -35,7 +35,7 @@ from raekit.multimodal.answering import Answering, AnsweringOptions
 from raekit.multimodal.chat import IMAGE, Turn
 from raekit.multimodal.eye import OwnEye
 from raekit.multimodal.session import Session
-from raekit.multimodal.unified import UnifiedModel
+from raekit.multimodal.unified import BUNDLED, UnifiedModel
 from raekit.multimodal.writing import Choose, drawn, likeliest, write
 
 MAX_PICTURES = 8
@@ -125,10 +125,13 @@ class Understander:
     ) -> Self:
         """From a generator whose condition is ``unified``; arguments as for :func:`raekit.load`.
 
+        By default the small one that ships.
+
         Raises:
             UserError: no generator there, or one that only reads prompts.
         """
-        return cls.of(load_generator(model, device, precision, revision=revision), max_pictures)
+        generator = load_generator(BUNDLED if model is None else model, device, precision, revision=revision)
+        return cls.of(generator, max_pictures)
 
     def answer(
         self,

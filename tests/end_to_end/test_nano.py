@@ -9,14 +9,17 @@ import pytest
 import torch
 
 import raekit
+from raekit.best_of import Choosing
 from raekit.conditioning.language_model import SMOLLM2_NAME, load_language_model
 from raekit.data.transforms import to_float
 from raekit.errors import UserError
+from raekit.latent_file import Latent
 from raekit.metrics.reconstruction import psnr
 from raekit.reconstruct import load_autoencoder
+from raekit.understand import Question
 
 NANO = Path(raekit.__file__).parent / "models/nano"
-DEMO_MEMORY = 40e6
+DEMO_MEMORY = 60e6
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,28 @@ def test_colours_follow_the_prompt() -> None:
     )
     red_surplus = [(image[0] - image[1]).mean().item() for image in (red, green)]
     assert red_surplus[0] > red_surplus[1]
+
+
+@pytest.mark.usefixtures("language_model")
+def test_the_unified_model_tells_colours_of_what_another_model_drew() -> None:
+    """By latents alone: nothing is decoded between drawing and answering."""
+    things = {"red": "car", "green": "cup", "blue": "bus", "yellow": "chair"}
+    prompts = [f"a picture of a {colour} {thing}" for colour, thing in things.items()]
+    latents = raekit.load().sample(prompts, seed=3, steps=20)
+    asked = [
+        Question.of(f"what colour is the {thing}?", [Latent(latent)])
+        for thing, latent in zip(things.values(), latents, strict=True)
+    ]
+    answers = raekit.Understander.load().ask(asked, max_tokens=4)
+    assert sum(colour in answer.lower() for colour, answer in zip(things, answers, strict=True)) >= 3, answers
+
+
+@pytest.mark.usefixtures("language_model")
+def test_the_unified_model_draws_and_judges_its_own_latents() -> None:
+    model = raekit.load("models/nano/unified")
+    choice = model.best_of("a picture of a red car", "answer_logits", Choosing(2), steps=4)
+    scores = [one.score for one in choice.selections[0].candidates]
+    assert len(set(scores)) == 2 and choice.latents.shape == (1, 128, 4, 4)
 
 
 def test_the_autoencoder_gives_a_drawing_back() -> None:

@@ -50,7 +50,7 @@ class Asking(Config):
 @options_of(Asking, False)
 def understanding(
     data: Annotated[str, typer.Argument(help=QUESTIONS_HELP)],
-    model: Annotated[str | None, typer.Option(help=MODEL_HELP, show_default="bundled nano model")] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL_HELP, show_default="models/nano/unified, which ships")] = None,
     num: Annotated[int, typer.Option(help="Most conversations of each source.")] = 100,
     split: Annotated[str | None, typer.Option(help="Split of shards, e.g. test_pair.")] = None,
     seed: Annotated[int, typer.Option(help="Of questions that are made, and of the first drawn picture.")] = 0,
@@ -61,12 +61,13 @@ def understanding(
     from raekit.evaluate.understanding import evaluate_understanding, open_items
     from raekit.files import make_writable
     from raekit.generate import load_generator
+    from raekit.multimodal.unified import BUNDLED
     from raekit.understand import Understander
 
     if out is not None:
         make_writable(out, "--out")
     asking = _asking(options)
-    generator = load_generator(model, asking.device)
+    generator = load_generator(BUNDLED if model is None else model, asking.device)
     understander = Understander.of(generator, asking.max_pictures)
     is_drawn, other = options["drawn"], options["drawn_by"]
     drawer = generator.neighbour(other) if other else generator if is_drawn else None
@@ -88,7 +89,7 @@ def benchmark(
     name: Annotated[str, typer.Argument(help=NAME_HELP)],
     rows: Annotated[Path, typer.Argument(help=ROWS_HELP)],
     out: Annotated[Path, typer.Option(help="Directory for the prediction files.")],
-    model: Annotated[str | None, typer.Option(help=MODEL_HELP, show_default="bundled nano model")] = None,
+    model: Annotated[str | None, typer.Option(help=MODEL_HELP, show_default="models/nano/unified, which ships")] = None,
     called: Annotated[str, typer.Option(help="Name of the model in the files.")] = "raekit",
     **options: Any,
 ) -> None:

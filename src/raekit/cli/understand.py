@@ -22,7 +22,7 @@ class Loading(Config):
     """Which model, and where it runs."""
 
     model: str | None = None
-    """A unified model: directory or hub id (default: the bundled nano model)."""
+    """A unified model: directory or hub id (default: models/nano/unified, which ships)."""
     revision: str | None = None
     """Branch, tag or commit of a hub repository."""
     device: str | None = None

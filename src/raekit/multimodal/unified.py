@@ -34,6 +34,8 @@ from raekit.multimodal.eye import eye_of
 from raekit.multimodal.writing import Choose, write
 from raekit.transport.objective import FlowMatching
 
+BUNDLED = "models/nano/unified"
+"""The unified model that ships inside the package."""
 DIFFUSION_WEIGHT = 2.0
 """Weight of the diffusion loss beside the cross entropy (Scale-RAE's released code)."""
 

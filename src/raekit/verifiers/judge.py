@@ -15,7 +15,7 @@ from torch import Tensor
 
 from raekit import config as recipes
 from raekit.errors import UserError
-from raekit.multimodal.unified import Drawing, UnifiedModel
+from raekit.multimodal.unified import BUNDLED, Drawing, UnifiedModel
 from raekit.registry import nearest_hint
 from raekit.verifiers import VERIFIERS
 from raekit.verifiers.base import LatentVerifier, LatentVerifierConfig, Verdict, Verifier, VerifierConfig
@@ -114,7 +114,7 @@ def build_verifier(choice: str | Mapping[str, Any] | VerifierConfig, generator: 
         others = [name for name in VERIFIERS if not issubclass(VERIFIERS[name], LatentVerifier)]
         raise UserError(
             f"verifier {config.name}: {error}; load a unified model trained in an RAE's latent space, name one that "
-            f"judges ({config.name}=DIR), or judge pixels with {' or '.join(others)}"
+            f"judges ({config.name}=DIR, {BUNDLED} for nano models), or judge pixels with {' or '.join(others)}"
         ) from None
 
 
