@@ -36,7 +36,9 @@ def test_the_rows_of_the_table() -> None:
     assert best[f"knowing, {PRUNED}"][2] == "0.500 ± 0.000" and best[CEILING] == ["1.000 ± 0.000", "-", "-"]
     two = dict(groups["right in the eyes of templates, best 2 of N"])
     assert two["knowing"] == ["-", "0.375 ± 0.000", "0.750 ± 0.000"]
-    assert dict(groups["right in the eyes of probe, best 1 of N"])[ORACLE][2] == "0.000 ± 0.000"
+    # Another checker's table has its own oracle; who knows what the first one wants is wrong to it.
+    other = dict(groups["right in the eyes of probe, best 1 of N"])
+    assert other[ORACLE][2] == "1.000 ± 0.000" and other["knowing"][2] == "0.000 ± 0.000"
 
 
 def test_what_it_costs() -> None:
