@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from raekit import shipped
+from raekit import generator_files, shipped
+from raekit.errors import UserError
 from raekit.training.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -45,3 +46,12 @@ def test_a_wheel_holds_models_and_recipes(tmp_path: Path) -> None:
     for folder in shipped.FOLDERS:
         files = (path for path in (shipped.PACKAGE / folder).rglob("*") if path.is_file() and path.suffix != ".pyc")
         assert {f"raekit/{path.relative_to(shipped.PACKAGE)}" for path in files} <= held
+
+
+def test_what_nobody_named_is_that_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of the same name where one happens to be is not loaded in its place."""
+    (tmp_path / "models/nano/generator").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert generator_files.read().directory == shipped.PACKAGE / "models/nano/generator"
+    with pytest.raises(UserError, match=r"model 'models/nano/generator' holds no config.json"):
+        generator_files.read("models/nano/generator")

@@ -213,7 +213,7 @@ def _mismatch(directory: Path, wanted: str, name: str, found: str | None) -> str
 
 
 def _bundled() -> Path:
-    path = shipped.find(BUNDLED)
+    path = shipped.PACKAGE / BUNDLED
     if not path.is_dir():
         raise UserError(
             "model: the bundled nano model is not in this installation; make it with "

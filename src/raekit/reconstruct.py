@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from raekit import shipped
 from raekit.autoencoder import base
 from raekit.autoencoder.base import Autoencoder
 from raekit.data.decode import IMAGE_SUFFIXES, VECTOR_SUFFIXES
@@ -108,7 +109,7 @@ def load_autoencoder(model: str | Path | None = None, device: str = "auto") -> A
     Raises:
         UserError: no autoencoder there.
     """
-    directory = part(local_model(BUNDLED if model is None else model), "autoencoder")
+    directory = shipped.PACKAGE / BUNDLED if model is None else part(local_model(model), "autoencoder")
     return base.load_autoencoder(directory, pick_device(device))
 
 

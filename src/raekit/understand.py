@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from raekit import config as recipes
+from raekit import shipped
 from raekit.conditioning.prompt import padded
 from raekit.data.picture import Picture, read_square
 from raekit.data.sample import BadSample
@@ -130,8 +131,8 @@ class Understander:
         Raises:
             UserError: no generator there, or one that only reads prompts.
         """
-        generator = load_generator(BUNDLED if model is None else model, device, precision, revision=revision)
-        return cls.of(generator, max_pictures)
+        directory = shipped.PACKAGE / BUNDLED if model is None else model
+        return cls.of(load_generator(directory, device, precision, revision=revision), max_pictures)
 
     def answer(
         self,

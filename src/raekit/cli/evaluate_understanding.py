@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from raekit import shipped
 from raekit.cli.options import options_of
 from raekit.cli.report import print_table, progress_bar
 from raekit.config import Config, validate
@@ -67,7 +68,7 @@ def understanding(
     if out is not None:
         make_writable(out, "--out")
     asking = _asking(options)
-    generator = load_generator(BUNDLED if model is None else model, asking.device)
+    generator = load_generator(shipped.PACKAGE / BUNDLED if model is None else model, asking.device)
     understander = Understander.of(generator, asking.max_pictures)
     is_drawn, other = options["drawn"], options["drawn_by"]
     drawer = generator.neighbour(other) if other else generator if is_drawn else None
