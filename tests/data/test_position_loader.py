@@ -39,6 +39,13 @@ def test_the_last_batch_may_be_smaller_and_even_empty_for_a_process() -> None:
     assert [len(batch) for batch in Positions(4, rank=0, world=4, stop=5)] == [1, 0]
 
 
+@pytest.mark.parametrize("threads", [0, 2])
+def test_batches_of_ones_own_cutting(threads: int) -> None:
+    loader, places = Positions(4, threads=threads), [range(8, 11), range(2, 3), range(2, 3)]
+    assert list(loader.at(places)) == [(place, place) for place in places]
+    assert list(loader.at([])) == [] and loader.num_skipped == 1 and loader.position == 3
+
+
 def test_the_position_is_what_was_given_and_not_what_was_read_ahead() -> None:
     loader = Positions(3, threads=1, prefetch=5)
     batches = iter(loader)

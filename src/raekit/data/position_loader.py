@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar, Generic, TypeVar
 
 from raekit.data.quarantine import Quarantine, Skipped
 from raekit.data.readahead import in_order
 from raekit.errors import UserError
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -76,12 +77,21 @@ class PositionLoader(ABC, Generic[T]):
         """What could not be used and was replaced in a batch."""
 
     def __iter__(self) -> Iterator[T]:
-        starts = self._starts()
-        batches = in_order(self._read, starts, self.threads, self.prefetch) if self.threads else map(self._read, starts)
-        for batch in batches:
+        for batch in self._ahead(self._read, self._starts()):
             self.position = self._end(self.position)
             self._report(self.skipped_in(batch))
             yield batch
+
+    def at(self, places: Sequence[range]) -> Iterator[tuple[range, T]]:
+        """Batches of the caller's own cutting, each with its positions."""
+        for positions, batch in zip(places, self._ahead(self.read, places), strict=True):
+            self.position = positions.stop
+            self._report(self.skipped_in(batch))
+            yield positions, batch
+
+    def _ahead(self, read: Callable[[K], T], pieces: Iterable[K]) -> Iterator[T]:
+        """Pieces in order, the next ones read while one is looked at."""
+        return in_order(read, pieces, self.threads, self.prefetch) if self.threads else map(read, pieces)
 
     def _starts(self) -> Iterator[int]:
         """The first position of each global batch from here on."""

@@ -7,19 +7,12 @@ process gives it, and no process waits while another one looks at everything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeVar
 
 from raekit import distributed
-from raekit.data.dataset import Dataset
-from raekit.data.loader import Batch, Loader
-from raekit.data.readahead import in_order
 
 T = TypeVar("T")
-
-THREADS, AHEAD = 2, 4
-"""Threads that read, and batches that they may be ahead."""
-IN_THIS_THREAD = Loader.Config(threads=0)
 
 
 def dealt(count: int, size: int, is_together: bool = False) -> list[range]:
@@ -36,16 +29,6 @@ def dealt(count: int, size: int, is_together: bool = False) -> list[range]:
     own = batches[rank::world]
     rounds = -(-len(batches) // world)
     return own + batches[-1:] * (rounds - len(own)) if is_together else own
-
-
-def read_ahead(dataset: Dataset, batches: Sequence[range]) -> Iterator[tuple[range, Batch]]:
-    """The samples at the positions of each batch; the next ones are read while one is looked at."""
-
-    def read(positions: range) -> Batch:
-        start, stop = positions.start, positions.stop
-        return next(iter(Loader(dataset, len(positions), start_position=start, stop=stop, settings=IN_THIS_THREAD)))
-
-    return zip(batches, in_order(read, batches, THREADS, AHEAD), strict=True)
 
 
 def collected(found: Mapping[range, T]) -> list[T]:

@@ -41,7 +41,7 @@ from raekit.training.adversary import Adversary
 from raekit.training.balance import Drawn, Pictures, Slope, Sweep, shares
 from raekit.training.blocks import blocks_of
 from raekit.training.draws import Draws
-from raekit.training.held_out import collected, dealt, read_ahead
+from raekit.training.held_out import collected, dealt
 from raekit.training.planning import outline, stage1_plan
 from raekit.training.planning.work import Part
 from raekit.training.stage import Group, Micro, Player, Recipe, Stage, Terms, add_terms, named_parameters
@@ -187,7 +187,8 @@ class Stage1(Stage):
         """PSNR and SSIM of held-out pictures without noise, over all and per domain."""
         dataset, count = build_dataset(self.config.held_out), self.config.num_held_out
         found: dict[range, list[tuple[str, Tensor]]] = {}
-        for positions, batch in read_ahead(dataset, dealt(count, min(count, BATCH), self.placement.is_sharded)):
+        own = dealt(count, min(count, BATCH), self.placement.is_sharded)
+        for positions, batch in Loader(dataset, BATCH).at(own):
             pictures = self.prepare(batch)
             redrawn = self.autoencoder.redraw(pictures.start)[0].float()
             rows = torch.stack([psnr(redrawn, pictures.target), ssim(redrawn.clamp(0, 1), pictures.target)], dim=1)

@@ -36,7 +36,7 @@ from raekit.conditioning.base import Cond, Conditioner
 from raekit.conditioning.prompt import PromptConditioner
 from raekit.config import Config, component
 from raekit.data.dataset import DataConfig, Dataset, build_dataset
-from raekit.data.loader import Batch
+from raekit.data.loader import Batch, Loader
 from raekit.data.storage import Precision
 from raekit.data.transforms import to_float
 from raekit.errors import UserError
@@ -48,7 +48,7 @@ from raekit.samplers.guidance import check_guidance
 from raekit.training.blocks import blocks_of
 from raekit.training.cached import CachedBatch, CachedData, CacheSettings
 from raekit.training.draws import Draws
-from raekit.training.held_out import collected, dealt, read_ahead
+from raekit.training.held_out import collected, dealt
 from raekit.training.linear_start import start_connector
 from raekit.training.optim import OptimConfig
 from raekit.training.parallel.deferred import Deferred
@@ -265,7 +265,7 @@ class Stage2(Stage):
         """Flow-matching loss of held-out pictures, with fixed times and noise; of the last layer alone."""
         found, count = {}, self.config.num_held_out
         own = dealt(count, min(count, EVALUATION_BATCH), self.placement.is_sharded)
-        for positions, batch in read_ahead(self.held_out, own):
+        for positions, batch in Loader(self.held_out, EVALUATION_BATCH).at(own):
             terms = self._terms(batch, Draws(EVALUATION_SEED, batch.positions, self.device), is_training=False)
             found[positions] = terms.get("flow", terms["loss"]).cpu()
         return {"loss": float(torch.cat(collected(found)).mean())}

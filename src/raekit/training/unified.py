@@ -224,9 +224,8 @@ class Unified(Stage2):
 
     def _held_out_micros(self) -> Iterator[tuple[range, tuple[Micro, list[Talk]]]]:
         """This process's part of the held-out conversations."""
-        for positions in dealt(self.config.num_held_out, TALKS_TOGETHER, self.placement.is_sharded):
-            size, start, stop = len(positions), positions.start, positions.stop
-            talks = next(iter(ConversationLoader(self.held_out_talks, size, start_position=start, stop=stop)))
+        own = dealt(self.config.num_held_out, TALKS_TOGETHER, self.placement.is_sharded)
+        for positions, talks in ConversationLoader(self.held_out_talks, TALKS_TOGETHER).at(own):
             batch = self._collated(talks, None)
             yield positions, (Micro(batch, None, Draws(EVALUATION_SEED, batch.positions, self.device)), talks)
 
