@@ -17,9 +17,9 @@ import sys
 import time
 from pathlib import Path
 
+from raekit.training.planning.machines import board_of
+
 ROOT = Path(__file__).resolve().parents[1]
-PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bf16 FLOP/s of the makers' data sheets, by a part of the device's name."""
 
 DIT_DH = "recipes/stage2/imagenet256_dit_dh_xl.yaml"
 T2I = "recipes/stage2/t2i_pretrain_2.4b.yaml"
@@ -80,11 +80,10 @@ def bench(name: str, words: list[str], out: Path) -> None:
 def tell(name: str, out: Path) -> None:
     """A line for each report: images/s, share of the maker's peak, memory."""
     for report in json.loads((out / f"{name}.json").read_text(encoding="utf-8")):
-        flops = report["call_flops"] / report["call_seconds"]
-        peak = next((value for part, value in PEAK_BF16.items() if part in report["device"]), None)
-        share = "peak not known" if peak is None else f"{flops / peak:.1%} of peak"
-        speed = report["images"] / report["call_seconds"]
-        print(f"{name}: {report['name']}: {speed:.2f} images/s, {share}, {report['peak_bytes'] / 2**30:.1f} GiB")
+        tflops, board = report["call_flops"] / report["call_seconds"] / 1e12, board_of(report["device"])
+        share = "peak not known" if board is None else f"{tflops / board.tflops:.1%} of peak"
+        speed, memory = report["images_per_second"], report["peak_bytes"] / 2**30
+        print(f"{name}: {report['name']}: {speed:.2f} images/s, {share}, {memory:.1f} GiB")
 
 
 def parse() -> argparse.Namespace:

@@ -89,15 +89,14 @@ def speed_verdict(tflops: float, precision: str, device: torch.device) -> str:
     """A measured matmul speed, and whether it is what the device should reach."""
     import torch
 
-    from raekit.training.planning.machines import GPUS
+    from raekit.training.planning.machines import board_of
 
     value = f"{tflops:.3f} TFLOP/s"
     if device.type != "cuda":
         if precision == "bf16":
             return f"{value}: for information, CPUs train in fp32"
         return f"{value}: ok" if tflops >= FAIR_TFLOPS else f"{value}: slow; is something else running?"
-    name = torch.cuda.get_device_name(device).lower().replace(" ", "")
-    board = next((GPUS[key] for key in sorted(GPUS, key=len, reverse=True) if key in name), None)
+    board = board_of(torch.cuda.get_device_name(device))
     if board is None or precision == "fp32":
         return f"{value}: measured, no data sheet to compare with"
     share = tflops / board.tflops

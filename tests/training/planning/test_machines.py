@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raekit.errors import UserError
-from raekit.training.planning.machines import GPUS, Machine
+from raekit.training.planning.machines import GPUS, Machine, board_of
 
 
 def test_known_facts() -> None:
@@ -24,6 +24,11 @@ def test_known_facts() -> None:
         "a100": 80,
         "a100-40": 40,
     }
+
+
+def test_boards_by_the_names_of_their_drivers() -> None:
+    assert board_of("NVIDIA H100 80GB HBM3") == GPUS["h100"] and board_of("NVIDIA H200") == GPUS["h200"]
+    assert board_of("NVIDIA GeForce RTX 4090") == GPUS["rtx4090"] and board_of("CPU") is None
 
 
 def test_bad_machines() -> None:

@@ -54,6 +54,12 @@ GPUS = {
 """Without sparsity; H100 and A100 are the SXM boards."""
 
 
+def board_of(device: str) -> GPU | None:
+    """The data sheet of a GPU by the name that its driver gives it; None of one that is not listed."""
+    name = device.lower().replace(" ", "")
+    return next((GPUS[key] for key in sorted(GPUS, key=len, reverse=True) if key in name), None)
+
+
 @dataclass(frozen=True)
 class Machine:
     """What a run is planned for.
