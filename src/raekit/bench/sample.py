@@ -14,10 +14,9 @@ from raekit import cost
 from raekit.autoencoder.base import load_autoencoder
 from raekit.bench.report import BenchReport
 from raekit.bench.stand_ins import stand_ins
-from raekit.bench.step import device_name, matmul_speed
+from raekit.bench.step import device_name, matmul_speed, of_stage
 from raekit.conditioning.prompt import PromptConditioner
 from raekit.device import pick_device, pick_precision
-from raekit.errors import UserError
 from raekit.generate import ImageGenerator, build_generator
 from raekit.training.stage import Recipe
 from raekit.training.stage2 import Stage2, generator_config
@@ -29,10 +28,8 @@ def random_generator(recipe: Recipe, device: str = "auto") -> ImageGenerator:
     Raises:
         UserError: a recipe of another stage, or one that has no stand-ins.
     """
-    if not isinstance(recipe, Stage2.Config) or recipe.stage != "stage2":
-        raise UserError(f"recipe: of stage {recipe.stage!r}; bench sample takes one of stage2")
     own = pick_device(device)
-    with stand_ins(recipe) as standing:
+    with stand_ins(of_stage(recipe, Stage2.Config, "sample")) as standing:
         latent_space = load_autoencoder(standing.latent_space, own)
         generator = build_generator(generator_config(standing), latent_space, own, standing.train.precision)
         generator.backbone.requires_grad_(False)

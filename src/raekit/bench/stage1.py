@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 
 from raekit.bench.report import BenchReport
-from raekit.bench.step import Parts, bench_step, long_enough
-from raekit.errors import UserError
+from raekit.bench.step import Parts, bench_step, long_enough, of_stage
 from raekit.training.adversary import Adversary
 from raekit.training.loop import Trainer
 from raekit.training.stage import Micro, Recipe
@@ -26,11 +25,10 @@ def bench_stage1(recipe: Recipe, repeats: int = 5) -> BenchReport:
     Raises:
         UserError: a recipe of another stage.
     """
-    if not isinstance(recipe, Stage1.Config):
-        raise UserError(f"recipe: of stage {recipe.stage!r}; bench stage1 takes one of stage1")
+    settings = of_stage(recipe, Stage1.Config, "stage1")
     with tempfile.TemporaryDirectory() as folder:
-        changes = {"run": Path(folder) / "run", **long_enough(recipe, repeats), **_from_the_end(recipe)}
-        trainer = Trainer(recipe.model_copy(update=changes))
+        changes = {"run": Path(folder) / "run", **long_enough(settings, repeats), **_from_the_end(settings)}
+        trainer = Trainer(settings.model_copy(update=changes))
         stage = trainer.stage
         assert isinstance(stage, Stage1)
         return bench_step(trainer, "stage 1", lambda micro: _parts(stage, micro), repeats)

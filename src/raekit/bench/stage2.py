@@ -7,6 +7,7 @@ the conditioner (a language model, forward and, if it is trained, backward) and 
 from __future__ import annotations
 
 import tempfile
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,9 +16,8 @@ import torch
 from raekit.backbones.denoising import denoising_losses
 from raekit.bench.report import BenchReport
 from raekit.bench.stand_ins import stand_ins
-from raekit.bench.step import Parts, bench_step, long_enough
+from raekit.bench.step import Parts, bench_step, long_enough, of_stage
 from raekit.conditioning.base import Cond
-from raekit.errors import UserError
 from raekit.training.loop import Trainer
 from raekit.training.stage import Micro, Recipe
 from raekit.training.stage2 import Stage2
@@ -34,14 +34,12 @@ def bench_stage2(recipe: Recipe, repeats: int = 5, are_weights_random: bool = Fa
     Raises:
         UserError: a recipe of another stage, or one that has no stand-ins.
     """
-    if not isinstance(recipe, Stage2.Config) or recipe.stage != "stage2":
-        raise UserError(f"recipe: of stage {recipe.stage!r}; bench stage2 takes one of stage2")
-    if are_weights_random:
-        with stand_ins(recipe) as standing:
-            return bench_stage2(standing, repeats)
-    with tempfile.TemporaryDirectory() as folder:
-        changes = {"run": Path(folder) / "run", **long_enough(recipe, repeats)}
-        trainer = Trainer(recipe.model_copy(update=changes))
+    settings = of_stage(recipe, Stage2.Config, "stage2")
+    with (
+        stand_ins(settings) if are_weights_random else nullcontext(settings) as own,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        trainer = Trainer(own.model_copy(update={"run": Path(folder) / "run", **long_enough(own, repeats)}))
         stage = trainer.stage
         assert isinstance(stage, Stage2)
         return bench_step(trainer, "stage 2", lambda micro: _parts(stage, micro), repeats)

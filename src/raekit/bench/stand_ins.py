@@ -25,6 +25,7 @@ from raekit.conditioning.prompt import PromptConditioner
 from raekit.data.folder import Folder
 from raekit.encoders import ENCODERS
 from raekit.errors import UserError
+from raekit.multimodal.chat import TURN_END, TURN_START
 
 if TYPE_CHECKING:
     from raekit.training.stage2 import Stage2
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 CAPTION_TOKENS = 64
 """Of every caption, without the template."""
 NUM_PICTURES, SIDE = 16, 256
-CHAT_TOKENS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+CHAT_TOKENS = (TURN_START, TURN_END, "<|endoftext|>")
 """What Qwen2.5 has one token for."""
 
 

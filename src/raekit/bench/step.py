@@ -8,19 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import repeat
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from raekit import cost
 from raekit.bench.report import BenchReport
 from raekit.device import pick_precision
+from raekit.errors import UserError
 from raekit.training.draws import Draws
 from raekit.training.loop import Trainer
 from raekit.training.stage import Micro, Recipe
 
+C = TypeVar("C", bound=Recipe)
+
 Parts = dict[str, Callable[[], object]]
 """What a part does, by the name under which its time is told."""
+
+
+def of_stage(recipe: Recipe, kind: type[C], bench: str) -> C:
+    """The recipe, as one of the stage that a bench takes.
+
+    Args:
+        recipe: any.
+        kind: settings of that stage.
+        bench: what the bench is called.
+
+    Raises:
+        UserError: a recipe of another stage.
+    """
+    stage = kind.model_fields["stage"].default
+    if not isinstance(recipe, kind) or recipe.stage != stage:
+        raise UserError(f"recipe: of stage {recipe.stage!r}; bench {bench} takes one of {stage}")
+    return recipe
 
 
 def long_enough(recipe: Recipe, repeats: int) -> dict[str, Any]:
