@@ -94,6 +94,17 @@ class Score(NamedTuple):
     is_likeliest: bool
 
 
+def load_unified(
+    model: str | Path | None = None,
+    device: torch.device | str = "auto",
+    precision: Precision = "auto",
+    revision: str | None = None,
+) -> TextToImage | ClassToImage:
+    """The model that is asked: :func:`~raekit.generate.load_generator`, by default of the unified one that ships."""
+    directory = shipped.PACKAGE / BUNDLED if model is None else model
+    return load_generator(directory, device, precision, revision=revision)
+
+
 class Understander:
     """Answers questions.
 
@@ -131,8 +142,7 @@ class Understander:
         Raises:
             UserError: no generator there, or one that only reads prompts.
         """
-        directory = shipped.PACKAGE / BUNDLED if model is None else model
-        return cls.of(load_generator(directory, device, precision, revision=revision), max_pictures)
+        return cls.of(load_unified(model, device, precision, revision), max_pictures)
 
     def answer(
         self,

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 
-from raekit import shipped
 from raekit.cli.options import options_of
 from raekit.cli.report import print_table, progress_bar
 from raekit.config import Config, validate
@@ -61,14 +60,12 @@ def understanding(
     """Exactly right answers and loss by kind of question, beside chance."""
     from raekit.evaluate.understanding import evaluate_understanding, open_items
     from raekit.files import make_writable
-    from raekit.generate import load_generator
-    from raekit.multimodal.unified import BUNDLED
-    from raekit.understand import Understander
+    from raekit.understand import Understander, load_unified
 
     if out is not None:
         make_writable(out, "--out")
     asking = _asking(options)
-    generator = load_generator(shipped.PACKAGE / BUNDLED if model is None else model, asking.device)
+    generator = load_unified(model, asking.device)
     understander = Understander.of(generator, asking.max_pictures)
     is_drawn, other = options["drawn"], options["drawn_by"]
     drawer = generator.neighbour(other) if other else generator if is_drawn else None
