@@ -260,7 +260,7 @@ def _made(source: Questions, num: int, seed: int) -> tuple[list[Item], list[str]
         facts = Facts.of(sample)
         for number, kind in enumerate(KINDS if facts is not None else ()):
             assert facts is not None
-            asked = ask(kind, facts, source.names, np.random.default_rng([ASKING_STREAM, seed, int(index), number]))
+            asked = ask(kind, facts, source.untrue, np.random.default_rng([ASKING_STREAM, seed, int(index), number]))
             if asked is not None:
                 question = Question.of(asked.question, [sample.image])
                 items[kind].append(Item(question, asked.answer, kind, sample.caption))

@@ -8,7 +8,20 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from raekit.data.conversations.facts import KINDS, WORDINGS, Asked, Facts, Kind, ask, number_word, plural, words_of
+from raekit.data.conversations.facts import (
+    CHANGES,
+    KINDS,
+    WORDINGS,
+    Asked,
+    Change,
+    Facts,
+    Kind,
+    Untrue,
+    ask,
+    number_word,
+    plural,
+    words_of,
+)
 from raekit.data.sample import Sample
 from raekit.verifiers.answer_logits import QUESTION
 
@@ -37,12 +50,13 @@ BESIDE = facts(
 )
 
 
-def asked(kind: Kind, about: Facts, times: int = 400) -> Counter[Asked | None]:
-    return Counter(ask(kind, about, NAMES, np.random.default_rng(seed)) for seed in range(times))
+def asked(kind: Kind, about: Facts, times: int = 400, changes: tuple[Change, ...] = CHANGES) -> Counter[Asked | None]:
+    untrue = Untrue(NAMES, changes)
+    return Counter(ask(kind, about, untrue, np.random.default_rng(seed)) for seed in range(times))
 
 
-def answers(kind: Kind, about: Facts) -> dict[str, str]:
-    return {found.question: found.answer for found in asked(kind, about) if found is not None}
+def answers(kind: Kind, about: Facts, changes: tuple[Change, ...] = CHANGES) -> dict[str, str]:
+    return {found.question: found.answer for found in asked(kind, about, changes=changes) if found is not None}
 
 
 def test_naming_counting_and_colour() -> None:
@@ -79,9 +93,9 @@ def test_yes_and_no_are_even(kind: Kind, about: Facts) -> None:
     assert set(said) == {"yes", "no"} and 0.4 < said["yes"] / said.total() < 0.6
 
 
-def prompts(about: Facts, answer: str) -> set[str]:
+def prompts(about: Facts, answer: str, changes: tuple[Change, ...] = CHANGES) -> set[str]:
     before, _, after = WORDINGS["match"][0].partition("{prompt}")
-    found = answers("match", about)
+    found = answers("match", about, changes)
     return {q.removeprefix(before).removesuffix(after) for q, said in found.items() if said == answer}
 
 
@@ -98,6 +112,17 @@ def test_matching_prompts_are_the_captions_and_others_differ_by_one_thing() -> N
     assert "a picture of a dog left of a cat" not in untrue
     words = words_of(["a picture of a red dog and a blue cat"])
     assert all(len(words ^ words_of([other])) <= 3 for other in prompts(PAIR, "no"))
+
+
+def test_what_an_untrue_prompt_gets_wrong_can_be_chosen() -> None:
+    assert prompts(COUNTED, "no", ("number", "colour")) == {"a picture of two cats", "a picture of four cats"}
+    assert prompts(BESIDE, "no", ("place",)) == {
+        f"a picture of a dog {r} a cat" for r in ("right of", "above", "below")
+    }
+    coloured = prompts(PAIR, "no", ("colour",))
+    assert coloured and all({"dog", "cat"} <= words_of([other]) for other in coloured)
+    for about in (EMOJI, SINGLE, BESIDE):
+        assert answers("match", about, ("number", "colour")) == {}, "neither true nor untrue prompts are asked of it"
 
 
 def test_the_wording_of_a_prompt_does_not_tell_whether_it_is_true() -> None:
@@ -117,7 +142,7 @@ def test_the_wording_of_a_prompt_does_not_tell_whether_it_is_true() -> None:
 def test_wordings() -> None:
     assert WORDINGS["match"][0] == QUESTION, "what the verifier asks is trained on"
     assert set(WORDINGS) == set(KINDS)
-    second = ask("colour", PAIR, NAMES, np.random.default_rng(0), wording=4)
+    second = ask("colour", PAIR, Untrue(NAMES), np.random.default_rng(0), wording=4)
     assert second is not None and second.question.startswith("what color is the")
     assert (plural("wine glass"), plural("sheep"), number_word(4)) == ("wine glasses", "sheep", "four")
 

@@ -25,7 +25,7 @@ def shards(folder: Path) -> dict[str, object]:
 
 def test_several_questions_about_one_picture(tmp_path: Path) -> None:
     source = questions(shards(tmp_path), per_image=3)
-    assert source.names == sorted(tiny_sprites.SHAPES) and len(source) == 12
+    assert source.untrue.names == sorted(tiny_sprites.SHAPES) and len(source) == 12
     talk = source.conversation(0, np.random.default_rng(1))
     assert len(talk.images) == 1 and len(talk.turns) == 6
     assert [turn.role for turn in talk.turns] == ["user", "assistant"] * 3
@@ -42,7 +42,7 @@ def test_for_evaluation_the_wording_is_the_first(tmp_path: Path) -> None:
 
 def test_scenes_made_on_the_fly(tmp_path: Path) -> None:
     source = questions({**shards(tmp_path), "name": "scenes", "size": 32, "tasks": ["counting"]}, kinds=["counting"])
-    assert source.is_endless and "bus" not in source.names, "a class of another split"
+    assert source.is_endless and "bus" not in source.untrue.names, "a class of another split"
     talk = source.conversation(5, np.random.default_rng(0))
     assert talk.turns[1].text in ("two", "three", "four")
 

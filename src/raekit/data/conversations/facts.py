@@ -23,6 +23,9 @@ from raekit.errors import UserError
 T = TypeVar("T")
 Kind = Literal["naming", "counting", "colour", "presence", "match"]
 KINDS: tuple[Kind, ...] = ("naming", "counting", "colour", "presence", "match")
+Change = Literal["class", "colour", "number", "place"]
+CHANGES: tuple[Change, ...] = ("class", "colour", "number", "place")
+"""What may be untrue of a scene."""
 
 WORDINGS: dict[Kind, tuple[str, ...]] = {
     "naming": ("what is this?", "what is shown here?", "what do you see?", "name what is in this image."),
@@ -42,6 +45,20 @@ MAX_COUNT = 4
 """Scenes hold at most this many things of a class."""
 MAX_ATTEMPTS = 20
 """Draws of something untrue before a question is given up."""
+
+
+class Untrue(NamedTuple):
+    """What untrue statements are made of.
+
+    Attributes:
+        names: of things that might be asked for although they are not there.
+        changes: what an untrue prompt may get wrong; a scene that has none of these is asked no question of the kind
+            "match". With colours and numbers alone, no answer hangs on telling one class from another, which a small
+            encoder may not be able to.
+    """
+
+    names: Sequence[str]
+    changes: tuple[Change, ...] = CHANGES
 
 
 class Asked(NamedTuple):
@@ -91,24 +108,24 @@ class Facts:
         return None
 
 
-Maker = Callable[[Facts, Sequence[str], np.random.Generator], tuple[dict[str, str], str] | None]
+Maker = Callable[[Facts, Untrue, np.random.Generator], tuple[dict[str, str], str] | None]
 """What stands in the gaps of a wording, and the answer; None where the kind does not apply."""
 
 
-def ask(kind: Kind, facts: Facts, names: Sequence[str], chance: np.random.Generator, wording: int = 0) -> Asked | None:
+def ask(kind: Kind, facts: Facts, untrue: Untrue, chance: np.random.Generator, wording: int = 0) -> Asked | None:
     """A question of a kind.
 
     Args:
         kind: which.
         facts: of the picture.
-        names: of things that might be asked for although they are not there.
+        untrue: what a "no" may be about.
         chance: decides what is asked, and between yes and no.
         wording: which of :data:`WORDINGS`, counted round.
 
     Returns:
         None where nothing of the kind can be asked of this picture.
     """
-    made = _MAKERS[kind](facts, names, chance)
+    made = _MAKERS[kind](facts, untrue, chance)
     if made is None:
         return None
     gaps, answer = made
@@ -133,11 +150,11 @@ def number_word(number: int) -> str:
     return counted(number, "x").split()[0]
 
 
-def _naming(facts: Facts, names: Sequence[str], chance: np.random.Generator) -> tuple[dict[str, str], str] | None:
+def _naming(facts: Facts, untrue: Untrue, chance: np.random.Generator) -> tuple[dict[str, str], str] | None:
     return None if facts.name is None else ({}, with_article(facts.name))
 
 
-def _counting(facts: Facts, names: Sequence[str], chance: np.random.Generator) -> tuple[dict[str, str], str] | None:
+def _counting(facts: Facts, untrue: Untrue, chance: np.random.Generator) -> tuple[dict[str, str], str] | None:
     if facts.task == "counting":
         ((name, count),) = facts.counts.items()
         return {"things": plural(name)}, number_word(count)
@@ -147,29 +164,30 @@ def _counting(facts: Facts, names: Sequence[str], chance: np.random.Generator) -
     return None
 
 
-def _colour(facts: Facts, names: Sequence[str], chance: np.random.Generator) -> tuple[dict[str, str], str] | None:
+def _colour(facts: Facts, untrue: Untrue, chance: np.random.Generator) -> tuple[dict[str, str], str] | None:
     if not facts.colours:
         return None
     name = _one(sorted(facts.colours), chance)
     return {"thing": name}, facts.colours[name]
 
 
-def _presence(facts: Facts, names: Sequence[str], chance: np.random.Generator) -> tuple[dict[str, str], str] | None:
+def _presence(facts: Facts, untrue: Untrue, chance: np.random.Generator) -> tuple[dict[str, str], str] | None:
     if chance.random() < 0.5:
         return {"a_thing": with_article(_one(sorted(facts.counts), chance))}, YES
-    other = _absent(facts, names, chance)
+    other = _absent(facts, untrue.names, chance)
     return None if other is None else ({"a_thing": with_article(other)}, NO)
 
 
-def _match(facts: Facts, names: Sequence[str], chance: np.random.Generator) -> tuple[dict[str, str], str] | None:
-    shown = _shown(facts, chance)
-    if shown is None or not shown.wordings:
+def _match(facts: Facts, untrue: Untrue, chance: np.random.Generator) -> tuple[dict[str, str], str] | None:
+    shown, changeable = _shown(facts, chance), _changeable(facts, untrue.changes)
+    if shown is None or not shown.wordings or not changeable:
         return None
     wording = _one(shown.wordings, chance)
     if chance.random() < 0.5:
         return {"prompt": wording.format(it=shown.it, an_it=with_article(shown.it))}, YES
-    untrue = _untrue_scene(facts, names, chance) if facts.task else _absent(facts, names, chance)
-    return None if untrue is None else ({"prompt": wording.format(it=untrue, an_it=with_article(untrue))}, NO)
+    names = untrue.names
+    other = _untrue_scene(facts, changeable, names, chance) if facts.task else _absent(facts, names, chance)
+    return None if other is None else ({"prompt": wording.format(it=other, an_it=with_article(other))}, NO)
 
 
 class Shown(NamedTuple):
@@ -194,22 +212,33 @@ def _shown(facts: Facts, chance: np.random.Generator) -> Shown | None:
     return Shown(it, tuple(caption.replace(it, "{it}", 1) for caption in whole))
 
 
-def _untrue_scene(facts: Facts, names: Sequence[str], chance: np.random.Generator) -> str | None:
+_FIELDS: dict[Change, str] = {"class": "class", "colour": "color", "number": "count", "place": "position"}
+"""Where a scene's metadata state what may be untrue of it."""
+
+
+def _changeable(facts: Facts, changes: Sequence[Change]) -> list[Change]:
+    """What could be untrue of a picture, of what may be; of an emoji its name alone, numbers where they are told."""
+    stated = {change for change, field in _FIELDS.items() if any(wanted.get(field) for wanted in facts.include)}
+    stated = stated - {"number"} if facts.task != "counting" else stated
+    return [change for change in changes if change in (stated if facts.task else ("class",))]
+
+
+def _untrue_scene(
+    facts: Facts, changes: Sequence[Change], names: Sequence[str], chance: np.random.Generator
+) -> str | None:
     """What a scene shows of which one thing was changed."""
     assert facts.task is not None
     include = [dict(wanted) for wanted in facts.include]
-    changed = include[int(chance.integers(len(include)))]
-    fields: list[str] = [field for field in ("class", "color", "position") if field in changed]
-    fields += ["count"] if facts.task == "counting" else []
-    field = _one(fields, chance)
-    if field == "class":
+    change = _one(changes, chance)
+    changed = _one([wanted for wanted in include if wanted.get(_FIELDS[change])], chance)
+    if change == "class":
         other = _absent(facts, names, chance)
         if other is None:
             return None
         changed["class"] = other
-    elif field == "color":
+    elif change == "colour":
         changed["color"] = _one([c for c in GENEVAL_COLOURS if c != changed["color"]], chance)
-    elif field == "position":
+    elif change == "place":
         changed["position"] = [_one([r for r in RELATIONS if r != changed["position"][0]], chance), 0]
     else:
         changed["count"] = _one([n for n in range(2, MAX_COUNT + 1) if n != changed["count"]], chance)

@@ -15,7 +15,7 @@ from pydantic import Field
 from raekit.config import component
 from raekit.data import DATASETS
 from raekit.data.conversations.base import IMAGE, Conversation, ConversationConfig, OfPictures, Turn
-from raekit.data.conversations.facts import KINDS, Asked, Facts, Kind, ask
+from raekit.data.conversations.facts import CHANGES, KINDS, Asked, Change, Facts, Kind, Untrue, ask
 from raekit.data.sample import BadSample, Sample, Source, SourceConfig
 from raekit.data.scenes import Scenes
 from raekit.data.shards import Shards
@@ -45,6 +45,8 @@ class Questions(OfPictures):
         """Emoji shards, composed scenes, or shards of such scenes."""
         kinds: tuple[Kind, ...] = Field(KINDS, min_length=1)
         """Kinds of question, asked equally often of the pictures that they apply to."""
+        changes: tuple[Change, ...] = Field(CHANGES, min_length=1)
+        """What the prompts of "match" may get wrong: one of these in each that does not match."""
         per_image: int = Field(1, ge=1)
         """Questions about one picture, at most, one after the other and each of another kind."""
         is_varied: bool = True
@@ -53,9 +55,9 @@ class Questions(OfPictures):
     def __init__(self, config: Config) -> None:
         self.config = config
         super().__init__(config.source)
-        self.names = names_in(self.source)
-        """What can be asked for although it is not there, sorted."""
-        if not self.names:
+        self.untrue = Untrue(names_in(self.source), config.changes)
+        """What can be asked for although it is not so."""
+        if not self.untrue.names:
             raise UserError(
                 f"questions: samples of {config.source.name!r} state neither label_text nor include; ask about emoji "
                 "shards or composed scenes"
@@ -80,7 +82,7 @@ class Questions(OfPictures):
         for number in chance.permutation(len(self.config.kinds)) if facts is not None else ():
             wording = int(chance.integers(1 << 16)) if self.config.is_varied else 0
             assert facts is not None
-            asked = ask(self.config.kinds[number], facts, self.names, chance, wording)
+            asked = ask(self.config.kinds[number], facts, self.untrue, chance, wording)
             found += [] if asked is None else [asked]
             if len(found) == self.config.per_image:
                 break
