@@ -32,6 +32,24 @@ def load_strict(
     """Load a state dict in which every key must match, but for the keys listed in ``optional``.
 
     Raises:
+        UserError: as :func:`check_fit`.
+    """
+    check_fit(module, tensors, source, optional)
+    module.load_state_dict({k: tensors.get(k, v) for k, v in module.state_dict().items()})
+
+
+def check_fit(
+    module: nn.Module, tensors: Mapping[str, Tensor], source: str, optional: frozenset[str] = frozenset()
+) -> None:
+    """Refuse a state dict that a module, which may be an outline, could not load.
+
+    Args:
+        module: that would load it.
+        tensors: by key.
+        source: where they are from, to begin the sentence with.
+        optional: keys that may be missing.
+
+    Raises:
         UserError: missing, unexpected or wrongly shaped keys, at most three of each named.
     """
     own = module.state_dict()
@@ -44,4 +62,3 @@ def load_strict(
     problems += [f"{k} is {list(tensors[k].shape)}, expected {list(own[k].shape)}" for k in sorted(shapes)[:3]]
     if problems:
         raise UserError(f"{source}: does not fit this {type(module).__name__}: {'; '.join(problems)}")
-    module.load_state_dict({k: tensors.get(k, v) for k, v in own.items()})

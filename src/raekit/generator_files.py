@@ -113,9 +113,17 @@ class GeneratorFiles:
             UserError: a weight is missing, one too many, or of another shape.
         """
         for group, module in modules.items():
-            own = {k.removeprefix(f"{group}."): v for k, v in self.tensors.items() if k.startswith(f"{group}.")}
             may_miss = [name for name in module.state_dict() if optional and name.startswith(optional)]
-            load_strict(module, own, f"model {str(self.directory)!r}, {group}", frozenset(may_miss))
+            load_strict(module, self.of(group), self.name_of(group), frozenset(may_miss))
+
+    def of(self, group: str) -> dict[str, Tensor]:
+        """The weights of ``backbone`` or ``conditioner``, by the keys of its own state."""
+        start = f"{group}."
+        return {key.removeprefix(start): value for key, value in self.tensors.items() if key.startswith(start)}
+
+    def name_of(self, group: str) -> str:
+        """What sentences about those weights begin with."""
+        return f"model {str(self.directory)!r}, {group}"
 
 
 def tensors_of(modules: Mapping[str, nn.Module], dtype: torch.dtype) -> dict[str, Tensor]:

@@ -280,17 +280,23 @@ def test_adapters_need_a_generator(tmp_path: Path) -> None:
         tiny_recipes.resolve({**tiny_recipes.stage2(tmp_path), "lora": {}})
 
 
+@pytest.mark.parametrize("is_started", [False, True], ids=["drawn", "given"])
 @pytest.mark.parametrize("make", [tiny_recipes.stage2, tiny_recipes.unified])
 def test_networks_that_are_filled_later_have_the_same_numbers(
-    make: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., dict[str, Any]], is_started: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = tiny_recipes.resolve(make(tmp_path, is_llm_trained=True))
+    values = make(tmp_path, is_llm_trained=True)
+    if is_started:
+        first = noisy(STAGES[values["stage"]](tiny_recipes.resolve(values), torch.device("cpu")))
+        values |= {"init_generator": str(first.export(tmp_path / "first"))}
+    recipe = tiny_recipes.resolve(values)
     kind = STAGES[recipe.stage]
     expected = kind(recipe, torch.device("cpu")).state()
     monkeypatch.setattr("raekit.training.stage2.may_be_cut", lambda config: True)
     stage = kind(recipe, torch.device("cpu"))
-    assert stage.unread is not None
-    assert all(parameter.is_meta for parameter in stage.generator.conditioner.reader.parameters())
+    assert stage.outlines.unread is not None
+    for network in (stage.generator.backbone, stage.generator.conditioner.reader):
+        assert all(parameter.is_meta for parameter in network.parameters())
     stage.fill()
     found = stage.state()
     assert found.keys() == expected.keys()

@@ -15,8 +15,7 @@ it then exports.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,11 +27,8 @@ from torch import Tensor, nn
 from raekit import generator_files, shipped
 from raekit.autoencoder import AUTOENCODERS
 from raekit.autoencoder.base import load_autoencoder
-from raekit.backbones import BACKBONES
-from raekit.backbones.base import Backbone
 from raekit.backbones.denoising import MOST_TIMES, denoising_losses
-from raekit.conditioning import CONDITIONERS
-from raekit.conditioning.base import Cond, Conditioner
+from raekit.conditioning.base import Cond
 from raekit.conditioning.prompt import PromptConditioner
 from raekit.config import Config, component
 from raekit.data.dataset import DataConfig, Dataset, build_dataset
@@ -51,10 +47,9 @@ from raekit.training.draws import Draws
 from raekit.training.held_out import collected, dealt
 from raekit.training.linear_start import start_connector
 from raekit.training.optim import OptimConfig
-from raekit.training.parallel.deferred import Deferred
+from raekit.training.parallel.outlines import Outlines
 from raekit.training.parallel.placement import may_be_cut
 from raekit.training.parallel.sharding import fill
-from raekit.training.parallel.unread import Unread
 from raekit.training.planning import economics, plan
 from raekit.training.planning.latent_outline import check_shape
 from raekit.training.planning.work import Part
@@ -157,11 +152,9 @@ class Stage2(Stage):
         super().__init__(config, device)
         latent_space = load_autoencoder(config.latent_space, device)
         check_shape(config, latent_space.shape)
-        self._deferred = Deferred[Backbone](lambda backbone: backbone.initialise())
-        self.unread: Unread | None = None
-        is_deferred = config.init_generator is None and may_be_cut(config.train.parallel)
-        builders = self._outlines() if is_deferred else (BACKBONES.build, CONDITIONERS.build)
-        parts = generator_config(config)
+        # Adapters are made beside weights that are there.
+        self.outlines = Outlines(config.condition, config.lora is None and may_be_cut(config.train.parallel))
+        parts, builders = generator_config(config), self.outlines.builders
         self.generator = build_generator(parts, latent_space, device, config.train.precision, *builders)
         has_null, has_early = self.generator.conditioner.dropout > 0, self.generator.backbone.early is not None
         check_guidance(config.sampling, has_null, has_early)
@@ -172,26 +165,9 @@ class Stage2(Stage):
         self.generator.backbone.train()
         self._open_data(config)
 
-    def _outlines(self) -> tuple[Callable[..., Backbone], Callable[..., Conditioner]]:
-        """What builds the networks without numbers, for processes that will hold pieces of them only."""
-
-        def backbone(settings: Any, **shape: Any) -> Backbone:
-            return self._deferred.build(lambda: BACKBONES.build(settings, **shape))
-
-        condition = self.config.condition
-        is_llm_trained = isinstance(condition, PromptConditioner.Config) and condition.is_llm_trained
-        self.unread = Unread.of(condition.language_model) if is_llm_trained else None
-        if self.unread is None:
-            return backbone, CONDITIONERS.build
-        return backbone, partial(CONDITIONERS.build, language_model=(self.unread.model, self.unread.tokenizer))
-
     def fill(self) -> None:
         """The backbone's and the language model's, if they were outlined."""
-        if any(parameter.is_meta for parameter in self.generator.backbone.parameters()):
-            self._deferred.fill(self.generator.backbone, self.device)
-        if self.unread is not None:
-            self.unread.read(self.device)
-            self.generator.conditioner.to(self.device)
+        self.outlines.fill(self.generator.backbone, self.generator.conditioner, self.device)
 
     def _open_data(self, config: Config) -> None:
         """What is trained on and what is held out; with a cache also the connector's start."""
@@ -315,10 +291,11 @@ class Stage2(Stage):
                 f"condition: {own!r}, but the generator to adapt was trained with {theirs!r}; leave condition out, or "
                 "train without lora, which leaves the condition as it starts"
             )
-        if self._has_connector:
-            return files.load_into(self.generator.modules)
-        log.info("init_generator: its condition is %r, this run's %r: its backbone alone is taken", theirs, own)
-        files.load_into({"backbone": self.generator.backbone})
+        if not self._has_connector:
+            log.info("init_generator: its condition is %r, this run's %r: its backbone alone is taken", theirs, own)
+        for group, module in self.generator.modules.items():
+            if self._has_connector or group == "backbone":
+                self.outlines.give(module, files.of(group), files.name_of(group))
 
     def _adapted(self, config: LoRAConfig) -> Adapter:
         """Fresh adapters; everything else keeps its weights."""

@@ -22,7 +22,6 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from raekit import distributed, generator_files
-from raekit.checkpoint import load_strict
 from raekit.data.conversations.base import IMAGE, Turn
 from raekit.data.conversations.dataset import ConversationData, ConversationDataConfig, Talk
 from raekit.data.conversations.loader import ConversationLoader
@@ -185,15 +184,14 @@ class Unified(Stage2):
         """All of a unified model; of one that only reads prompts the backbone, and what it has to do with queries."""
         kind = files.settings["condition"]["name"]
         for group, module in self.generator.modules.items():
-            theirs = {k.removeprefix(f"{group}."): v for k, v in files.tensors.items() if k.startswith(f"{group}.")}
-            may_miss: set[str] = set()
+            theirs, may_miss = files.of(group), set[str]()
             if group == "conditioner":
                 if kind != self.config.condition.name:
                     theirs = {k: v for k, v in theirs.items() if kind == "query" and k.startswith(OF_QUERIES)}
                 self._has_connector = bool(theirs)
                 own = module.state_dict().keys()
                 may_miss = {k for k in own if not (theirs and k.startswith(OF_QUERIES))}
-            load_strict(module, theirs, f"model {str(files.directory)!r}, {group}", frozenset(may_miss))
+            self.outlines.give(module, theirs, files.name_of(group), frozenset(may_miss))
 
     def _freeze(self) -> None:
         super()._freeze()

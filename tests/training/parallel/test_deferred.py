@@ -11,7 +11,7 @@ import two_ranks
 from raekit import distributed
 from raekit.backbones.dit_dh import DiTDH
 from raekit.conditioning.base import Cond
-from raekit.training.parallel.deferred import Deferred
+from raekit.training.parallel.deferred import Deferred, Drawing
 from raekit.training.parallel.placement import shard
 from raekit.training.parallel.sharding import whole
 
@@ -47,6 +47,24 @@ def test_an_outline_is_filled_as_if_it_had_been_built_at_once() -> None:
     deferred.fill(network, CPU)
     check(network, expected)
     network(torch.zeros(1, 16, 4, 4), torch.zeros(1), Cond(vector=torch.zeros(1, 32)))
+
+
+def test_what_is_given_afterwards_is_not_drawn() -> None:
+    torch.manual_seed(3)
+    expected = build()
+    deferred, network = outline()
+    deferred.fill(network, CPU, is_drawn=False)
+    network.load_state_dict(expected.state_dict())
+    check(network, expected)
+
+
+def test_a_draw_that_is_left_out_leaves_the_generator_alone() -> None:
+    before = torch.get_rng_state()
+    for is_drawn in (False, True):
+        with Drawing(is_drawn):
+            torch.nn.init.normal_(torch.empty(3, device="meta"))
+            torch.empty(2, 2, device="meta").uniform_()
+        assert torch.equal(torch.get_rng_state(), before) != is_drawn
 
 
 def meet() -> None:

@@ -56,10 +56,17 @@ def adapted(folder: Path) -> dict[str, Any]:
     return {**values, "init_generator": path, "lora": lora}
 
 
+def finetuned(folder: Path) -> dict[str, Any]:
+    """The unified stage with a language model that learns, from a finished model."""
+    values = tiny_recipes.unified(folder, is_llm_trained=True)
+    first = unified_module.Unified(tiny_recipes.resolve(values), torch.device("cpu"))
+    return {**values, "init_generator": str(first.export(folder / "first"))}
+
+
 STAGES: dict[str, Callable[[Path], dict[str, Any]]] = {"stage1": stage1, "stage2": stage2}
 OTHERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "lora": adapted,
-    "unified": lambda folder: tiny_recipes.unified(folder, is_llm_trained=True),
+    "unified": finetuned,
     "unified_lora": lambda folder: tiny_recipes.unified(folder, lora={"rank": 2}),
 }
 WAYS: dict[str, dict[str, Any]] = {

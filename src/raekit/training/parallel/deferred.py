@@ -26,15 +26,21 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Drawing(TorchFunctionMode):
-    """Draws into outlines and pieces advance the generator of the CPU as draws into whole tensors do.
+    """Draws into outlines, pieces and accelerators take the CPU's numbers, as draws into whole tensors there do.
+
+    Args:
+        is_drawn: false: such draws are left out, and so is what they would change.
 
     Attributes:
         states: of the generator ahead of each such draw.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_drawn: bool = True) -> None:
         super().__init__()
+        self.is_drawn = is_drawn
         self.states: list[Tensor] = []
+        # Kept: freed and asked for again beside lasting states, each matrix would get a place of its own.
+        self._room: dict[torch.dtype, Tensor] = {}
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -42,10 +48,12 @@ class Drawing(TorchFunctionMode):
         kwargs = kwargs or {}
         target = kwargs.get("tensor", args[0] if args else None)
         is_random = func in RANDOM or getattr(func, "__module__", None) == nn.init.__name__
-        if not (is_random and isinstance(target, Tensor) and (target.is_meta or isinstance(target, DTensor))):
+        if not (is_random and isinstance(target, Tensor) and _is_elsewhere(target)):
             return func(*args, **kwargs)
+        if not self.is_drawn:
+            return target
         self.states.append(torch.get_rng_state())
-        drawn = torch.empty(target.shape, dtype=target.dtype, device="cpu")
+        drawn = self._empty(target)
         func(
             *(drawn if value is target else value for value in args),
             **{name: drawn if value is target else value for name, value in kwargs.items()},
@@ -54,6 +62,18 @@ class Drawing(TorchFunctionMode):
             with torch.no_grad():
                 piece(target).copy_(piece(cut_like(drawn.to(target.device), target)))
         return target
+
+    def _empty(self, target: Tensor) -> Tensor:
+        """Room in main memory for a tensor of the same shape, which the next one takes over."""
+        room = self._room.get(target.dtype)
+        if room is None or room.numel() < target.numel():
+            room = self._room[target.dtype] = torch.empty(target.numel(), dtype=target.dtype, device="cpu")
+        return room[: target.numel()].view(target.shape)
+
+
+def _is_elsewhere(target: Tensor) -> bool:
+    """Whether drawing into a tensor would not take the CPU's numbers: an outline, a piece, or on an accelerator."""
+    return isinstance(target, DTensor) or target.device.type != "cpu"
 
 
 class Deferred(Generic[M]):
@@ -78,12 +98,18 @@ class Deferred(Generic[M]):
         torch.set_rng_state(end)
         return network
 
-    def fill(self, network: M, device: torch.device) -> None:
-        """Give the outline, cut or not, its numbers, on a device."""
+    def fill(self, network: M, device: torch.device, is_drawn: bool = True) -> None:
+        """Give the outline, cut or not, its numbers, on a device.
+
+        Args:
+            network: what :meth:`build` gave.
+            device: where it will lie.
+            is_drawn: false: tables and constants alone, where every weight is given afterwards.
+        """
         assert self._start is not None, "build it first"
         network.to_empty(device=device)
         now = torch.get_rng_state()
         torch.set_rng_state(self._start)
-        with Drawing(), torch.no_grad():
+        with Drawing(is_drawn), torch.no_grad():
             self._initialise(network)
         torch.set_rng_state(now)
