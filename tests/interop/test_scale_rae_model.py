@@ -24,8 +24,10 @@ from raekit.interop.dit import Generator
 from raekit.interop.format import ConvertConfig
 from raekit.interop.scale_rae_model import AS_PUBLISHED, check_statistics
 from raekit.interop.statistics import EPS
+from raekit.latent_file import Latent
 from raekit.multimodal.unified import UnifiedModel
 from raekit.samplers.integrate import integrate
+from raekit.understand import Understander
 from tiny_published import CHANNELS, GRID, LATENT, same
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "fixtures"
@@ -73,7 +75,7 @@ def test_it_sees(source: Path, autoencoder: Path, tmp_path: Path) -> None:
     projector = {f"model.mm_{key}": value for key, value in state.items() if key.startswith("projector.")}
     assert same(projector, {key: tiny_published.scale_rae_model()[key] for key in projector}) and len(projector) == 4
     latent = generator("a red apple", steps=3, output="latent")
-    (answer,) = model.answer("What is it?", latents=latent, max_tokens=3)
+    (answer,) = Understander(model).answer(Latent(latent[0]), "What is it?", max_tokens=3)
     assert isinstance(answer, str)
 
 

@@ -16,8 +16,8 @@ from raekit.errors import UserError
 from raekit.multimodal.batch import Conversations, Counts, PictureDraws, Spoken, collate
 from raekit.multimodal.chat import IGNORE, QUERY, Turn
 from raekit.multimodal.unified import UnifiedModel, asked
-from raekit.multimodal.writing import drawn
 from raekit.training.draws import Draws
+from raekit.understand import Understander
 from tiny_language_model import build_model
 from tiny_unified import in_rae, in_vae
 
@@ -160,15 +160,11 @@ def test_an_early_head_adds_its_terms(tmp_path: Path) -> None:
     torch.testing.assert_close(terms["loss"], terms["ce"] + 2 * terms["diffusion"])
 
 
-def test_questions_about_an_image_and_about_its_latent_have_one_answer(model: UnifiedModel) -> None:
+def test_an_image_and_its_latent_are_seen_alike(model: UnifiedModel) -> None:
     images = IMAGES[:2] / 255
-    answers = model.answer("what?", images=images, max_tokens=5)
-    assert len(answers) == 2
-    assert model.answer("what?", images=IMAGES[:2], max_tokens=5) == answers
-    assert model.answer("what?", latents=model.latent_space.encode(images), max_tokens=5) == answers
-    assert model.answer(["what?", "where?"], images=images, max_tokens=5)[0] == answers[0]
-    drawn_ones = model.answer("what?", images=images, max_tokens=5, choose=drawn(1.0, 1.0, [1, 2]))
-    assert drawn_ones != answers
+    seen = model.look(images=images)
+    assert torch.equal(model.look(images=IMAGES[:2]), seen), "uint8 or float"
+    torch.testing.assert_close(model.look(latents=model.latent_space.encode(images)), seen)
 
 
 def test_an_answer_is_what_the_model_would_be_trained_on(model: UnifiedModel) -> None:
@@ -180,7 +176,7 @@ def test_an_answer_is_what_the_model_would_be_trained_on(model: UnifiedModel) ->
     states = model.conditioner.read(model.conditioner.embed(torch.tensor([layout.ids]), tokens))
     first = int(model.conditioner.logits(states[0, start - 1]).argmax())
     assert layout.labels[start] == layout.ids[start] != IGNORE
-    assert model.answer("what?", images=IMAGES[:1], max_tokens=1) == [model.chat.text([first]).strip()]
+    assert Understander(model).answer(IMAGES[:1], "what?", max_tokens=1) == [model.chat.text([first]).strip()]
 
 
 def test_in_a_vae_it_sees_through_a_tower(tmp_path: Path) -> None:
@@ -193,26 +189,30 @@ def test_in_a_vae_it_sees_through_a_tower(tmp_path: Path) -> None:
     first, again = (vae.see(batch, draws_of(batch)).latents for _ in range(2))
     assert first is not None and torch.equal(first, again)
     assert not torch.equal(first, vae.see(batch).latents)
-    assert len(vae.answer("what?", images=IMAGES[:1] / 255, max_tokens=2)) == 1
+    assert vae.look(images=IMAGES[:1] / 255).shape[0] == 1
     with pytest.raises(UserError, match="latent: this model draws in the latent space of a VAE"):
-        vae.answer("what?", latents=torch.zeros(1, *vae.latent_space.shape))
+        vae.look(latents=torch.zeros(1, *vae.latent_space.shape))
 
 
 @pytest.mark.parametrize(
-    ("question", "given", "message"),
+    ("given", "message"),
     [
-        (" ", {"images": IMAGES[:1]}, "question: it is empty"),
-        ("a <image>?", {"images": IMAGES[:1]}, "<image> stands for a picture"),
-        ("what?", {}, "images or latents, and one of them only"),
-        ("what?", {"images": IMAGES[:1], "latents": torch.zeros(1, 32, 4, 4)}, "one of them only"),
-        ("what?", {"latents": torch.zeros(1, 8, 4, 4)}, r"latent: \[8, 4, 4\] is none of this model's"),
-        (["a?", "b?", "c?"], {"images": IMAGES[:2]}, "question: 3 for 2 pictures"),
-        ("why? " * 120, {"images": IMAGES[:1]}, "with its pictures 676 tokens long, and this language model reads 512"),
+        ({}, "images or latents, and one of them only"),
+        ({"images": IMAGES[:1], "latents": torch.zeros(1, 32, 4, 4)}, "one of them only"),
+        ({"latents": torch.zeros(1, 8, 4, 4)}, r"latent: \[8, 4, 4\] is none of this model's"),
     ],
 )
-def test_questions_that_cannot_be_answered(model: UnifiedModel, question, given, message: str) -> None:
+def test_what_cannot_be_seen(model: UnifiedModel, given: dict[str, torch.Tensor], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        model.answer(question, **given)
+        model.look(**given)
+
+
+@pytest.mark.parametrize(
+    ("question", "message"), [(" ", "it is empty"), ("a <image>?", "<image> stands for a picture")]
+)
+def test_questions_that_cannot_be_asked(question: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"question: {message}"):
+        asked(question)
 
 
 def test_a_model_that_only_reads(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_model_that_only_reads(tmp_path: Path) -> None:
     blind.config = blind.config.model_copy(update={"vision_shape": None})
     model = UnifiedModel(blind, seeing.backbone, seeing.transport, rae)
     with pytest.raises(UserError, match="reads words only"):
-        model.answer("what?", images=IMAGES[:1])
+        model.look(images=IMAGES[:1])
     assert isinstance(model.condition(["sun"]), Cond)
 
 

@@ -238,9 +238,8 @@ def test_of_a_generator_told_in_another_way_it_takes_the_backbone(
     first = noisy(build(tmp_path, {"name": "text", "width": 40}))
     values = {**tiny_recipes.stage2(tmp_path), "init_generator": str(first.export(tmp_path / "first"))}
     values["condition"] |= {"are_queries_trained": False, "width": 40}
-    with caplog.at_level("INFO"):
-        stage = Stage2(tiny_recipes.resolve({**values, "cache": str(tmp_path / "cache")}), torch.device("cpu"))
-    assert "its condition is 'text', this run's 'query': its backbone alone is taken" in caplog.text
+    stage = Stage2(tiny_recipes.resolve({**values, "cache": str(tmp_path / "cache")}), torch.device("cpu"))
+    assert "its condition is 'text', this run's 'query': of its weights the backbone's alone are taken" in caplog.text
     before, after = first.state(), stage.state()
     assert all(torch.equal(value, after[name]) for name, value in before.items() if name.startswith("backbone."))
     bias = after["conditioner.connector.bias"]

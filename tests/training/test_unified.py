@@ -20,7 +20,6 @@ from raekit.errors import UserError
 from raekit.generate import load_generator
 from raekit.multimodal.batch import collate
 from raekit.multimodal.chat import QUERY
-from raekit.multimodal.unified import UnifiedModel
 from raekit.training.blocks import wrap
 from raekit.training.draws import Draws
 from raekit.training.loop import Trainer
@@ -28,6 +27,7 @@ from raekit.training.parallel.placement import ALONE, Placement
 from raekit.training.stage import Micro, Terms
 from raekit.training.stage2 import Stage2
 from raekit.training.unified import NUM_START_TALKS, Unified
+from raekit.understand import Understander
 
 CPU = torch.device("cpu")
 ADAPTED = {"lora": {"rank": 2}}
@@ -165,7 +165,7 @@ def test_a_run_resumes_exactly_and_its_generator_can_be_asked(tmp_path: Path) ->
         if name.endswith("up.weight")
     )
     assert len(generator("a red circle")) == 1
-    assert len(UnifiedModel.of(generator).answer("what is this?", torch.rand(1, 3, 32, 32), max_tokens=2)) == 1
+    assert len(Understander.of(generator).answer(torch.rand(1, 3, 32, 32), "what is this?", max_tokens=2)) == 1
 
 
 def test_the_exported_generator_is_what_was_trained(tmp_path: Path) -> None:
@@ -297,7 +297,9 @@ def test_the_loss_of_a_step_is_the_published_one(name: str) -> None:
             torch.testing.assert_close(terms[term], case.outputs[theirs], rtol=0, atol=tolerance)
 
 
-def test_of_a_generator_that_reads_word_by_word_it_takes_the_backbone(tmp_path: Path) -> None:
+def test_of_a_generator_that_reads_word_by_word_it_takes_the_backbone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     values = tiny_recipes.stage2(tmp_path)
     condition = {"name": "text", "language_model": values["condition"]["language_model"], "width": 40}
     reader = Stage2(tiny_recipes.resolve({**values, "condition": condition}), CPU)
@@ -309,6 +311,7 @@ def test_of_a_generator_that_reads_word_by_word_it_takes_the_backbone(tmp_path: 
     recipe = tiny_recipes.resolve({**own, "init_generator": str(reader.export(tmp_path / "first"))})
     assert recipe.condition.width == 40, "of the generator"
     stage = Unified(recipe, CPU)
+    assert "its condition is 'text', this run's 'unified': of its weights the backbone's alone" in caplog.text
     before, after = reader.state(), stage.state()
     assert all(torch.equal(value, after[name]) for name, value in before.items() if name.startswith("backbone."))
     assert not torch.equal(before["conditioner.connector.weight"], after["conditioner.connector.weight"])

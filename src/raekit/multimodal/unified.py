@@ -4,10 +4,10 @@
                       '-> queries --connector--> condition --+
                                 true latent, noise, time ----+-> DiT --> flow matching (diffusion)
 
-In: conversations with pictures, or prompts, questions, images, latents. Out: the two training losses; conditions;
-answers. The losses are trained together as ``ce + 2 diffusion``; gradients of the second reach the language model
+In: conversations with pictures, or prompts, images, latents. Out: the two training losses; conditions; tokens of what
+is seen. The losses are trained together as ``ce + 2 diffusion``; gradients of the second reach the language model
 through the queries. Drawing itself is the generator's (``generate.py``), of which this is another view: the same
-parts, asked other things. Scale-RAE, sections 3 and 5.
+parts, asked other things (``understand.py``). Scale-RAE, sections 3 and 5.
 """
 
 from __future__ import annotations
@@ -26,12 +26,10 @@ from raekit.conditioning.base import Cond
 from raekit.data.transforms import to_float
 from raekit.encoders.base import RepresentationEncoder
 from raekit.errors import UserError
-from raekit.multimodal.answering import MAX_ANSWER_TOKENS as MAX_ANSWER_TOKENS
 from raekit.multimodal.batch import Conversations, Counts, PictureDraws, Seen
 from raekit.multimodal.chat import IGNORE, IMAGE, QUERY, Chat, Turn
 from raekit.multimodal.conditioner import UnifiedConditioner
 from raekit.multimodal.eye import eye_of
-from raekit.multimodal.writing import Choose, write
 from raekit.transport.objective import FlowMatching
 
 BUNDLED = "models/nano/unified"
@@ -236,36 +234,6 @@ class UnifiedModel:
             return self.eye.look_at_latent(latents)
         assert images is not None
         return self.eye.look(unit_range(images.to(self.latent_space.device)))
-
-    def answer(
-        self,
-        question: str | Sequence[str],
-        images: Tensor | None = None,
-        latents: Tensor | None = None,
-        max_tokens: int = MAX_ANSWER_TOKENS,
-        choose: Choose | None = None,
-    ) -> list[str]:
-        """What the model says of ``M`` pictures.
-
-        Args:
-            question: about all of them, or one for each.
-            images: ``[M,3,H,W]``, uint8 or float in [0, 1].
-            latents: ``[M,C,h,w]`` in place of images; nothing is decoded.
-            max_tokens: longest answer.
-            choose: how words are chosen (``writing.drawn``); by default the likeliest.
-
-        Raises:
-            UserError: an empty question, another number of questions than pictures, more than the language model
-                reads, or as :meth:`look`.
-        """
-        tokens = self.look(images, latents)
-        questions = [question] * len(tokens) if isinstance(question, str) else list(question)
-        if len(questions) != len(tokens):
-            raise UserError(f"question: {len(questions)} for {len(tokens)} pictures; give one, or one for each")
-        chat = self.chat
-        rows = [chat.prompt([asked(text)]) for text in questions]
-        written = write(self.conditioner, rows, max_tokens, tokens, (chat.turn_end, chat.image_start), choose)
-        return [chat.text(ids).strip() for ids in written.ids]
 
 
 def asked(question: str) -> Turn:

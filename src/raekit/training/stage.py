@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import torch
 from PIL import Image
@@ -130,14 +130,6 @@ class Recipe(Config):
         """The networks at work in a training step; none for a stage that does not count them."""
         found: tuple[Part, ...] = STAGES[self.stage].parts(self)
         return found
-
-
-class Positioned(Protocol):
-    """A micro-batch: whatever the stage needs, and the global position of each sample."""
-
-    @property
-    def positions(self) -> Tensor:
-        """``[B]`` int64."""
 
 
 Terms = dict[str, Tensor]

@@ -62,6 +62,7 @@ else:
 
 log = logging.getLogger(__name__)
 
+ONLY_BACKBONE = "init_generator: its condition is %r, this run's %r: of its weights the backbone's alone are taken"
 NUM_START_CAPTIONS = 4096
 """Captions whose features the connector's start is computed from."""
 EVALUATION_SEED = 1
@@ -292,7 +293,7 @@ class Stage2(Stage):
                 "train without lora, which leaves the condition as it starts"
             )
         if not self._has_connector:
-            log.info("init_generator: its condition is %r, this run's %r: its backbone alone is taken", theirs, own)
+            log.warning(ONLY_BACKBONE, theirs, own)
         for group, module in self.generator.modules.items():
             if self._has_connector or group == "backbone":
                 self.outlines.give(module, files.of(group), files.name_of(group))

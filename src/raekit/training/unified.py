@@ -13,6 +13,7 @@ unless ``frozen`` says otherwise. What belongs to the language model goes at its
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -35,7 +36,9 @@ from raekit.training.linear_start import start_connector
 from raekit.training.planning import unified_plan
 from raekit.training.planning.work import Part
 from raekit.training.stage import Micro, Terms, add_terms
-from raekit.training.stage2 import EVALUATION_SEED, Stage2
+from raekit.training.stage2 import EVALUATION_SEED, ONLY_BACKBONE, Stage2
+
+log = logging.getLogger(__name__)
 
 ALSO_FROZEN = ("conditioner.head.", "conditioner.adapters.", "conditioner.marks")
 """What is frozen with the language model."""
@@ -43,6 +46,7 @@ OF_QUERIES = ("queries", "connector.", "null_token")
 """What a generator that reads prompts through queries has in common with a unified model."""
 NUM_START_TALKS = 512
 """Conversations among which requests are looked for, to compute the connector's start from."""
+ONLY_QUERIES = "init_generator: its condition is %r, this run's %r: backbone, queries and connector are taken"
 TALKS_TOGETHER = 32
 """Held-out conversations looked at together."""
 
@@ -187,6 +191,7 @@ class Unified(Stage2):
             theirs, may_miss = files.of(group), set[str]()
             if group == "conditioner":
                 if kind != self.config.condition.name:
+                    log.warning(ONLY_QUERIES if kind == "query" else ONLY_BACKBONE, kind, self.config.condition.name)
                     theirs = {k: v for k, v in theirs.items() if kind == "query" and k.startswith(OF_QUERIES)}
                 self._has_connector = bool(theirs)
                 own = module.state_dict().keys()
