@@ -2,9 +2,9 @@
 
     python scripts/bundle_nano.py
 
-In: runs/nano/{encoder,decoder_bundled,generator,unified}. Out: src/raekit/models/nano/{encoder,autoencoder,generator,
-unified}. The encoder is copied as it is (its bytes are its identity); the others are stored in bf16. The model card
-beside them, README.md, is written by hand.
+In: runs/nano/{encoder,decoder_bundled,generator,unified_match}. Out: src/raekit/models/nano/{encoder,autoencoder,
+generator,unified}. The encoder is copied as it is (its bytes are its identity); the others are stored in bf16. The model
+card beside them, README.md, is written by hand.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def main() -> None:
     trained = RUNS / "decoder_bundled/autoencoder"
     latent_space, rae = RAE.load(trained), bundled_autoencoder(trained)
     rae.save(NANO / "autoencoder", dtype=torch.bfloat16)
-    for name in ("generator", "unified"):
-        generator = load_generator(RUNS / name / "generator", device="cpu", latent_space=latent_space)
+    for name, run in (("generator", "generator"), ("unified", "unified_match")):
+        generator = load_generator(RUNS / run / "generator", device="cpu", latent_space=latent_space)
         generator.latent_space = rae
         generator.save(NANO / name, NANO / "autoencoder", dtype=torch.bfloat16)
     megabytes = sum(path.stat().st_size for path in NANO.rglob("*") if path.is_file()) / 1e6

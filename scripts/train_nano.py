@@ -24,6 +24,7 @@ STAGES = {
     "generator": "generator",
     "generator_unified": "generator",
     "unified": "generator",
+    "unified_match": "generator",
 }
 """Recipe, and the folder in its run that says it is finished."""
 LATENT_SPACE, GENERATOR = "latent_space=runs/nano/decoder_bundled/autoencoder", "runs/nano/generator/generator"
@@ -31,6 +32,7 @@ OWN = {
     "generator": [LATENT_SPACE],
     "generator_unified": [LATENT_SPACE, f"init_generator={GENERATOR}"],
     "unified": [LATENT_SPACE],
+    "unified_match": [LATENT_SPACE],
 }
 """What a recipe would take from the package, and is made here."""
 
