@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,6 +15,7 @@ import tiny_recipes
 from cli.verbs import run
 from raekit.cli.train import train
 from raekit.errors import UserError
+from raekit.training.loop import Trainer
 
 
 @pytest.fixture
@@ -30,6 +35,26 @@ def test_resuming_goes_on_to_a_later_end(recipe: Path, tmp_path: Path) -> None:
     run(train, recipe, "--set", "train.steps=2")
     run(train, recipe, "--set", "train.steps=4", "--resume")
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["step_00000002", "step_00000004"]
+
+
+def test_a_stopped_run_tells_the_command_that_continues_the_same_experiment(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = Trainer.train_step
+
+    def stopped_after_a_step(*given: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return taken(*given)
+
+    changes = ("--set", "train.steps=2", "--set", "optim={lr: 0.0005}")
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train_step", stopped_after_a_step)
+        text = run(train, recipe, *changes)
+    stated, _, command = text.splitlines()[-1].partition("; continue with: ")
+    assert stated == "stopped after step 1"
+    words = shlex.split(command)
+    assert words == ["raekit", "train", str(recipe), *changes, "--run", str(tmp_path / "run"), "--resume"]
+    assert "wrote " in run(train, *words[2:])
 
 
 def test_an_unknown_key_makes_no_run(recipe: Path, tmp_path: Path) -> None:

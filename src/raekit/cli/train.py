@@ -5,6 +5,8 @@ In: a recipe and overrides. Out: the run directory, and the path of the finished
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -35,8 +37,13 @@ def train(
         typer.echo(f"{distributed.world()} processes; {trainer.placement.layout.reason}")
     artefact = trainer.train()
     if artefact is None:
-        typer.echo(
-            f"stopped after step {trainer.step}; continue with: raekit train {recipe} --run {trainer.run.path} --resume"
-        )
+        command = _resuming(recipe, overrides or [], trainer.run.path)
+        typer.echo(f"stopped after step {trainer.step}; continue with: {command}")
     else:
         typer.echo(f"wrote {artefact}")
+
+
+def _resuming(recipe: Path, overrides: Sequence[str], run: Path) -> str:
+    """The command that continues a run, for a shell: the same recipe with the same changes."""
+    changes = [word for override in overrides for word in ("--set", override)]
+    return shlex.join(["raekit", "train", str(recipe), *changes, "--run", str(run), "--resume"])
