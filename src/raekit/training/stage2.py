@@ -137,7 +137,13 @@ class Stage2(Stage):
                 return values
             if values.keys() >= {"backbone", "condition", "transport", "latent_space"}:
                 return values  # its weights are all that is wanted of it, so it need not be there yet
-            settings, latent_space = generator_files.read_settings(values["init_generator"])
+            try:
+                settings, latent_space = generator_files.read_settings(values["init_generator"])
+            except UserError as error:
+                raise UserError(
+                    f"init_generator: {error}; to plan before it is there, state backbone, condition, transport and "
+                    "latent_space"
+                ) from None
             return {**settings, "latent_space": latent_space, **values}
 
         @model_validator(mode="after")

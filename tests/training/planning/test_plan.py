@@ -70,7 +70,8 @@ def test_adapters_learn_beside_frozen_weights() -> None:
 
 def test_parts_of_a_recipe_with_adapters() -> None:
     pytest.importorskip("peft")
-    config = load_recipe(RECIPES / "finetune_lora.yaml", ["backbone.depth=2"])
+    adapted = "lora={rank: 16, alpha: 16, parts: [backbone, language_model]}"
+    config = load_recipe(RECIPES / "t2i_finetune_2.4b.yaml", [adapted, "backbone.depth=2"])
     found = {part.name: part for part in parts(config)}  # type: ignore[arg-type]
     trained = {name for name, part in found.items() if part.optim is not None}
     assert trained == {"adapters of the backbone", "adapters of the language model"}
