@@ -131,6 +131,32 @@ def test_base_may_have_a_base(tmp_path) -> None:
     assert read_recipe(write(tmp_path, "c.yaml", "base: b.yaml\n")) == {"steps": 2, "optim": {"lr": 1}}
 
 
+def test_base_may_be_one_that_ships(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = write(tmp_path, "mine.yaml", "base: recipes/nano/generator.yaml\nrun: runs/mine\n")
+    assert read_recipe(mine) == {**read_recipe("recipes/nano/generator.yaml"), "run": "runs/mine"}
+
+
+def test_a_base_beside_the_recipe_comes_before_one_that_ships(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine/recipes/nano").mkdir(parents=True)
+    write(tmp_path / "mine/recipes/nano", "generator.yaml", "steps: 3\n")
+    assert read_recipe(write(tmp_path / "mine", "r.yaml", "base: recipes/nano/generator.yaml\n")) == {"steps": 3}
+
+
+def test_a_missing_base_is_looked_for_beside_the_recipe(tmp_path) -> None:
+    with pytest.raises(UserError, match=f"recipe '{tmp_path}/recipes/none.yaml': no such file"):
+        read_recipe(write(tmp_path, "r.yaml", "base: recipes/none.yaml\n"))
+
+
+def test_an_override_of_the_name_leaves_nothing_of_the_other_class(tmp_path) -> None:
+    path = write(tmp_path, "r.yaml", "part: {name: small, width: 4}\noptim: {lr: 1}\nsteps: 1\n")
+    recipe = read_recipe(path, ["part.name=large", "part.depth=3"])
+    assert validate(Recipe, recipe, "r.yaml").part == Large.Config(depth=3)
+    assert read_recipe(path, ["part.name=small"])["part"] == {"name": "small", "width": 4}
+    assert read_recipe(path, ["optim.name=adamw"])["optim"] == {"lr": 1, "name": "adamw"}, "it named no other before"
+
+
 def test_another_component_replaces_its_parent_whole() -> None:
     assert merge({"part": {"name": "small", "width": 4}}, {"part": {"name": "large"}}) == {"part": {"name": "large"}}
 

@@ -62,8 +62,10 @@ def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, An
     """A recipe as a plain mapping: its ``base:`` parent merged below it, ``--set`` overrides above it.
 
     Args:
-        path: YAML file, here or one that ships; ``base: other.yaml`` names at most one parent, relative to this file.
-        overrides: ``a.b=value`` strings; the value is read as YAML.
+        path: YAML file, here or one that ships; ``base: other.yaml`` names at most one parent: a file beside this one,
+            or else one that ships (``base: recipes/nano/generator.yaml``).
+        overrides: ``a.b=value`` strings, one after the other; the value is read as YAML. As with a parent, a component
+            whose ``name`` changes loses the settings of the other class.
 
     Raises:
         UserError: missing file, malformed YAML, a ``base:`` cycle, or an override without ``=``.
@@ -113,7 +115,13 @@ def _read_with_base(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return recipe
     if not isinstance(parent, str):
         raise UserError(f"{path}: base: {parent!r} is no path; name the one recipe that this one changes")
-    return merge(_read_with_base(path.parent / parent, (*seen, path.resolve())), recipe)
+    return merge(_read_with_base(_parent(path, parent), (*seen, path.resolve())), recipe)
+
+
+def _parent(path: Path, name: str) -> Path:
+    """The file beside ``path``, or else the one that ships; where there is neither, the former."""
+    beside, ours = path.parent / name, shipped.find(name)
+    return ours if ours.exists() and not beside.exists() else beside
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -158,6 +166,8 @@ def _assign(recipe: dict[str, Any], keys: Sequence[str], value: Any, override: s
     if isinstance(node, list):
         node[_index(node, last, override)] = value
     elif isinstance(node, dict):
+        if last == "name" and node.get("name", value) != value:
+            node.clear()
         node[last] = value
     else:
         raise UserError(f"--set {override!r}: {'.'.join(parents)} holds a value, not a section")
