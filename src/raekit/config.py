@@ -47,6 +47,17 @@ def component(registry: Registry) -> Any:
     return Annotated[SerializeAsAny[Config], BeforeValidator(parse), _AnyOf(registry)]
 
 
+def check_row(name: str, registry: Registry) -> str:
+    """``name``, if it is a row of ``registry``; nothing is imported.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if name not in list(registry):
+        raise ValueError(f"unknown name; {nearest_hint(name, registry)}")
+    return name
+
+
 class _AnyOf:
     """JSON schema of a component: any row of its registry, imported only when a schema is asked for."""
 

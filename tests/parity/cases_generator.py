@@ -16,9 +16,9 @@ from raekit.conditioning.label import LabelConditioner
 from raekit.interop.dit import Generator, dit_from, dit_to
 from raekit.samplers import SAMPLERS
 from raekit.samplers.guidance import AutoGuidance, ClassifierFree, published_guide_outside
-from raekit.transport import GRIDS, PATHS
+from raekit.transport import GRIDS
 from raekit.transport.objective import FlowMatching
-from raekit.transport.path import from_velocity, path_sample, score
+from raekit.transport.path import PATHS, from_velocity, path_sample, score
 from raekit.transport.timesteps import rae_logit_normal, shift_times, sigmoid_of_normal, time_shift
 
 ALL_TIMES = (-1e4, 1e4)

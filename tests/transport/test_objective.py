@@ -1,7 +1,5 @@
 """The loss is what the formula says, is zero for a perfect model, and reads outputs as velocities."""
 
-from typing import get_args
-
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +7,7 @@ from torch import Tensor
 from raekit.transport import TIMESTEPS
 from raekit.transport.objective import FlowMatching
 from raekit.transport.path import path_sample
+from raekit.transport.timesteps import rae_uniform
 
 DIM = 2 * 3 * 3
 
@@ -79,8 +78,12 @@ def test_normal_draws_are_refused() -> None:
         objective().sample_t(torch.tensor([0.5, -1.3]))
 
 
-def test_config_names_every_registered_law() -> None:
-    assert set(get_args(FlowMatching.Config.model_fields["timesteps"].annotation)) == set(TIMESTEPS)
+def test_every_registered_law_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TIMESTEPS._rows, "mine", "raekit.transport.timesteps:rae_uniform")
+    assert objective(timesteps="mine").time_law is rae_uniform
+    assert FlowMatching.Config.model_json_schema()["properties"]["timesteps"]["enum"] == list(TIMESTEPS)
+    with pytest.raises(ValueError, match="unknown name; did you mean 'uniform'"):
+        objective(timesteps="unifrom")
 
 
 @pytest.mark.parametrize("prediction", ["velocity", "x"])

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from raekit.transport import PATHS
-from raekit.transport.path import from_velocity, linear, path_sample, score, to_velocity
+from raekit.transport.path import PATHS, from_velocity, linear, path_sample, score, to_velocity
 
 
 @pytest.fixture

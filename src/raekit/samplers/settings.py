@@ -10,8 +10,7 @@ from typing import Literal, TypedDict
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from raekit.config import Config
-from raekit.registry import Registry, nearest_hint
+from raekit.config import Config, check_row
 from raekit.samplers import SAMPLERS
 from raekit.transport import GRIDS
 
@@ -77,12 +76,12 @@ class Sampling(Config):
     @field_validator("sampler")
     @classmethod
     def _is_sampler(cls, value: str) -> str:
-        return _known(value, SAMPLERS)
+        return check_row(value, SAMPLERS)
 
     @field_validator("time_grid")
     @classmethod
     def _is_grid(cls, value: str) -> str:
-        return _known(value, GRIDS)
+        return check_row(value, GRIDS)
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -98,10 +97,3 @@ class SamplingOptions(TypedDict, total=False):
     tolerance: float
     diffusion: Literal["sigma", "constant", "decreasing", "increasing_decreasing"]
     diffusion_scale: float
-
-
-def _known(name: str, registry: Registry) -> str:
-    # The rows by name alone: asking the registry for one would import it, and torch with it.
-    if name not in list(registry):
-        raise ValueError(f"unknown name; {nearest_hint(name, registry)}")
-    return name

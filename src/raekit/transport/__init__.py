@@ -8,15 +8,6 @@ from __future__ import annotations
 
 from raekit.registry import Registry
 
-PATHS = Registry(
-    "paths",
-    {
-        "linear": "raekit.transport.path:linear",
-        "gvp": "raekit.transport.path:gvp",
-        "vp": "raekit.transport.path:vp",
-    },
-)
-
 TIMESTEPS = Registry(
     "timesteps",
     {

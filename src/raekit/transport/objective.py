@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from raekit import config as recipes
@@ -53,7 +53,7 @@ class FlowMatching:
 
         prediction: Literal["velocity", "x"] = "velocity"
         """What the model's output means: ``eps - z``, or the clean latent."""
-        timesteps: Literal["uniform", "logit_normal", "rae_uniform", "rae_logit_normal"] = "logit_normal"
+        timesteps: str = Field("logit_normal", json_schema_extra=lambda schema: schema.update(enum=list(TIMESTEPS)))
         """Law of the training times before the shift."""
         time_shift: float | None = Field(None, gt=0)
         """Shift factor ``a``; by default ``sqrt(latent dim / base_dim)``."""
@@ -63,6 +63,11 @@ class FlowMatching:
         """With ``prediction: x``, the floor of ``t`` in the loss weight ``1 / t^2``."""
         self_weight: float = Field(0.5, ge=0, allow_inf_nan=False)
         """Weight of the early head's loss, of a backbone that has one (``early_block``); RAEv2: 0.5."""
+
+        @field_validator("timesteps")
+        @classmethod
+        def _is_law(cls, value: str) -> str:
+            return recipes.check_row(value, TIMESTEPS)
 
     def __init__(self, config: Config, latent_dim: int) -> None:
         self.config = config

@@ -72,6 +72,10 @@ def vp(t: Tensor) -> Coefficients:
     return Coefficients(alpha, sigma, -sigma * d_sigma / alpha, d_sigma)
 
 
+PATHS = {"linear": linear, "gvp": gvp, "vp": vp}
+"""The paths of the published code. No recipe names one: models here are trained on the linear path."""
+
+
 def path_sample(
     z: Tensor, eps: Tensor, t: Tensor, coefficients: Callable[[Tensor], Coefficients] = linear
 ) -> PathSample:
