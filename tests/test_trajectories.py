@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from raekit.errors import UserError
+from raekit.samplers import SAMPLERS
 from raekit.samplers.ode import VelocityFn
 from raekit.samplers.settings import Sampling
-from raekit.trajectories import STEP_BY_STEP, Route, Trajectories
+from raekit.trajectories import WHOLE_ONLY, Route, Trajectories
 from raekit.variations import Start
 
 SHAPE = (2, 3, 3)
@@ -28,7 +29,7 @@ def under_way(batch_size: int = 2, start: Start | None = None, **settings: objec
     return Trajectories(Route(velocity_of, sampling, 2.0, SHAPE, torch.device("cpu"), start), JOBS, batch_size)
 
 
-@pytest.mark.parametrize("sampler", STEP_BY_STEP)
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name not in WHOLE_ONLY])
 def test_a_pause_changes_nothing(sampler: str) -> None:
     straight = under_way(sampler=sampler).finish()
     stopped = under_way(sampler=sampler)
@@ -86,6 +87,13 @@ def test_the_callback_counts_on_after_a_pause() -> None:
 def test_a_pause_lies_on_the_way(step: int) -> None:
     with pytest.raises(ValueError, match=f"step: {step} is not between 0 and 6"):
         under_way().pause(step)
+
+
+def test_a_sampler_of_ones_own_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SAMPLERS._rows, "mine", "raekit.samplers.ode:euler")
+    stopped = under_way(sampler="mine")
+    stopped.pause(2)
+    torch.testing.assert_close(stopped.finish(), under_way().finish())
 
 
 def test_published_samplers_cannot_be_stopped() -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from raekit.errors import UserError
+from raekit.samplers import SAMPLERS
 from raekit.samplers.integrate import integrate, times_of
 from raekit.samplers.ode import VelocityFn
 from raekit.samplers.settings import Sampling, SamplingOptions
@@ -27,8 +28,8 @@ Callback = Callable[[dict[str, Any]], None]
 """Called at every step with the sampler's ``step``, ``num_steps``, ``t``, ``z_t`` and ``x``; also ``first``, the index
 of the batch's first image, and ``num_images``, how many there are in all."""
 
-STEP_BY_STEP = ("euler", "heun", "dopri5", "sde")
-"""Samplers that can be stopped: the published ones do more at the end of their grid than walk it."""
+WHOLE_ONLY = ("rae_published_sde", "rae_published_sde_heun", "scale_rae_published")
+"""Samplers that cannot be stopped: they do more at the end of their grid than walk it."""
 
 
 class DrawingOptions(SamplingOptions, total=False):
@@ -114,10 +115,10 @@ class Trajectories:
         Raises:
             UserError: the sampler cannot be stopped.
         """
-        if self.route.settings.sampler not in STEP_BY_STEP:
+        if self.route.settings.sampler in WHOLE_ONLY:
+            others = ", ".join(name for name in SAMPLERS if name not in WHOLE_ONLY)
             raise UserError(
-                f"sampler: {self.route.settings.sampler!r} cannot be stopped on the way; for prune_at take one of "
-                f"{', '.join(STEP_BY_STEP)}"
+                f"sampler: {self.route.settings.sampler!r} cannot be stopped on the way; for prune_at take one of {others}"
             )
         if not self.step < step < self.num_steps:
             raise ValueError(f"step: {step} is not between {self.step} and {self.num_steps}")
