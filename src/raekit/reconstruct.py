@@ -23,21 +23,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from raekit import shipped
-from raekit.autoencoder import base
 from raekit.autoencoder.base import Autoencoder
 from raekit.data.decode import IMAGE_SUFFIXES, VECTOR_SUFFIXES
 from raekit.data.picture import read_square
 from raekit.data.sample import BadSample, Pixels
 from raekit.data.transforms import to_float
-from raekit.device import pick_device
 from raekit.errors import UserError
 from raekit.files import make_writable, sha256, write_atomically
-from raekit.hub import local_model, part
 from raekit.image_grid import comparison_sheet, encode_png, enlargement, to_arrays
 from raekit.metrics.reconstruction import psnr
 
-BUNDLED = "models/nano/autoencoder"
 LINES_FILE, TABLE_FILE, SHEET_FILE = "metrics.jsonl", "metrics.csv", "sheet.png"
 SHEET_ROWS = 32
 """Pictures on the sheet, at most."""
@@ -101,16 +96,6 @@ class Report:
     def mean_psnr(self) -> float:
         """Mean over the pictures, dB."""
         return float(np.mean([row.psnr for row in self.done]))
-
-
-def load_autoencoder(model: str | Path | None = None, device: str = "auto") -> Autoencoder:
-    """The autoencoder of a directory or hub repository; by default the bundled nano one.
-
-    Raises:
-        UserError: no autoencoder there.
-    """
-    directory = shipped.PACKAGE / BUNDLED if model is None else part(local_model(model), "autoencoder")
-    return base.load_autoencoder(directory, pick_device(device))
 
 
 def find_pictures(places: Sequence[Path], out: Path) -> list[Picture]:

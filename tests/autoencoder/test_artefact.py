@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from raekit import shipped
 from raekit.autoencoder import artefact
 from raekit.errors import UserError
 
@@ -22,6 +23,15 @@ def test_round_trip(tmp_path: Path) -> None:
     assert identity["config"] == {"a": 1} and identity["checksum"] == digest and len(digest) == 64
     assert all(torch.equal(tensors[key], value) and tensors[key].dtype == value.dtype for key, value in TENSORS.items())
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_latent_space_is_located_as_a_user_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    artefact.write(tmp_path / "model" / "autoencoder", IDENTITY, TENSORS)
+    assert artefact.locate("model") == artefact.locate("model/autoencoder") == Path("model/autoencoder")
+    ours = shipped.PACKAGE / "models/nano/autoencoder"
+    assert artefact.locate() == artefact.locate("models/nano/autoencoder") == ours
+    assert (ours / "config.json").is_file()
 
 
 def test_checksum_follows_every_content() -> None:

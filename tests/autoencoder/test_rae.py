@@ -247,6 +247,13 @@ def test_settings_of_another_release_are_refused(rae: RAE, tmp_path: Path) -> No
         RAE.load(tmp_path / "a")
 
 
+def test_the_one_that_ships_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundled = RAE.load()
+    assert bundled.shape == (128, 4, 4)
+    assert RAE.load("models/nano/autoencoder", encoder=bundled.encoder).checksum == bundled.checksum
+
+
 def test_encoder_may_move(rae: RAE, encoder: Path, tmp_path: Path) -> None:
     rae.save(tmp_path / "a")
     moved = tiny_encoders.build("siglip2", tmp_path / "moved")

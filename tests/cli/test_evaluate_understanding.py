@@ -76,6 +76,8 @@ def test_mistakes_are_one_sentence(place: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="rows '.*': cannot be read"):
         run(place, "benchmark", "mme", tmp_path / "rows.jsonl", "--out", tmp_path / "out")
     with pytest.raises(UserError, match="data 'none': no such recipe, file or folder"):
+        run(place, "understanding", "none", "--model", tmp_path / "absent")
+    with pytest.raises(UserError, match="data 'none': no such recipe, file or folder"):
         run(place, "understanding", "none")
     with pytest.raises(UserError, match="num: 0 conversations of each source"):
         run(place, "understanding", place / "shapes.tar", "--num", 0)

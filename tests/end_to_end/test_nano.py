@@ -9,13 +9,13 @@ import pytest
 import torch
 
 import raekit
+from raekit.autoencoder.base import load_autoencoder
 from raekit.best_of import Choosing
 from raekit.conditioning.language_model import SMOLLM2_NAME, load_language_model
 from raekit.data.transforms import to_float
 from raekit.errors import UserError
 from raekit.latent_file import Latent
 from raekit.metrics.reconstruction import psnr
-from raekit.reconstruct import load_autoencoder
 from raekit.understand import Question
 
 NANO = Path(raekit.__file__).parent / "models/nano"

@@ -14,9 +14,19 @@ from PIL import Image
 
 import tiny_generator
 import tiny_sprites
+from raekit import shipped
 from raekit.data.conversations.base import Turn
 from raekit.errors import UserError
-from raekit.evaluate.understanding import Item, Items, drawn, evaluate_understanding, items_of, open_items, shifted
+from raekit.evaluate.understanding import (
+    Item,
+    Items,
+    drawn,
+    evaluate_understanding,
+    find_questions,
+    items_of,
+    open_items,
+    shifted,
+)
 from raekit.evaluate.understanding_report import DRAWN, OTHER, TRUE
 from raekit.generate import TextToImage
 from raekit.latent_file import Latent
@@ -139,6 +149,11 @@ def test_a_model_that_knows_is_right_and_its_control_is_chance(
     scores = understander.score([one.question for one in items], [one.answer for one in items])
     total = -sum(score.log_probability for score in scores) / sum(score.num_tokens for score in scores)
     assert report.loss(TRUE) == pytest.approx(total, abs=1e-4)
+
+
+def test_recipes_that_ship_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_questions("recipes/nano/unified.yaml") == shipped.PACKAGE / "recipes/nano/unified.yaml"
 
 
 def test_what_is_refused(understander: Understander, tmp_path: Path) -> None:

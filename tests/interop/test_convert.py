@@ -36,6 +36,12 @@ def test_ours_goes_out_and_others_come_in(published: Path, config: ConvertConfig
     assert rows[0] == ("from", f"{tmp_path / 'ours'} (raekit-autoencoder, written as rae)")
 
 
+def test_what_ships_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = convert(Path("models/nano/autoencoder"), tmp_path / "out")
+    assert "raekit-autoencoder, written as rae" in dict(rows)["from"] and (tmp_path / "out").is_dir()
+
+
 def test_the_format_can_be_named(published: Path, config: ConvertConfig, tmp_path: Path) -> None:
     named = ConvertConfig(encoder=config.encoder, format="rae")
     assert dict(convert(published, tmp_path / "ours", named))["from"] == f"{published} (rae)"

@@ -16,13 +16,30 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from raekit import shipped
 from raekit.checkpoint import load_safetensors
 from raekit.errors import UserError
 from raekit.files import atomic_directory
+from raekit.hub import local_model, part
 
 FORMAT = "raekit-autoencoder"
 VERSION = 1
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+BUNDLED = "models/nano/autoencoder"
+"""The latent space that ships inside the package."""
+
+
+def locate(model: str | Path | None = None) -> Path:
+    """The directory of a latent space as a user names it; by default the bundled nano one.
+
+    Args:
+        model: a directory, here or one that ships; a hub id; or either of a whole model that holds it as
+            ``autoencoder/``.
+
+    Raises:
+        UserError: a hub repository that cannot be had.
+    """
+    return shipped.PACKAGE / BUNDLED if model is None else part(local_model(model), "autoencoder")
 
 
 def write(directory: Path, identity: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

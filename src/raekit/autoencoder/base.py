@@ -155,17 +155,22 @@ class Trainable(Autoencoder):
         """Set the latent statistics from one pass over batches of images ``[B,3,H,W]``."""
 
 
-def load_autoencoder(directory: str | Path, device: str | torch.device = "cpu") -> Autoencoder:
+def load_autoencoder(directory: str | Path | None = None, device: str | torch.device = "cpu") -> Autoencoder:
     """The latent space of a directory, of whatever kind, ready for use.
+
+    Args:
+        directory: a directory, here or one that ships, or a hub id; by default the bundled nano one.
+        device: where to put it.
 
     Raises:
         UserError: no artefact there, a damaged one, or a frozen part other than the one it was made with.
     """
-    settings = artefact.read_identity(Path(directory)).get("config")
+    directory = artefact.locate(directory)
+    settings = artefact.read_identity(directory).get("config")
     if not isinstance(settings, dict) or "name" not in settings:
         raise UserError(f"autoencoder {str(directory)!r}: its config.json names no kind of latent space; copy it again")
     try:
         kind: type[Autoencoder] = AUTOENCODERS[settings["name"]]
     except UnknownName as error:
         raise UserError(f"autoencoder {str(directory)!r}: {error}; update raekit") from None
-    return kind.load(Path(directory), device).eval()
+    return kind.load(directory, device).eval()

@@ -185,22 +185,27 @@ class RAE(Trainable):
 
     @classmethod
     def load(
-        cls, directory: Path, device: str | torch.device = "cpu", encoder: RepresentationEncoder | None = None
+        cls,
+        directory: str | Path | None = None,
+        device: str | torch.device = "cpu",
+        encoder: RepresentationEncoder | None = None,
     ) -> RAE:
         """The latent space of an artefact.
 
         Args:
-            directory: what :meth:`save` wrote.
+            directory: what :meth:`save` wrote: a directory, here or one that ships, or a hub id; by default the bundled
+                nano latent space.
             device: where to put it.
             encoder: an encoder that is already loaded, if the stored path of its weights is not valid here.
 
         Raises:
             UserError: a damaged artefact, or an encoder other than the one it was made with.
         """
-        identity, tensors = artefact.read(Path(directory))
+        directory = artefact.locate(directory)
+        identity, tensors = artefact.read(directory)
         settings = validate(cls.Config, identity["config"], f"autoencoder {str(directory)!r}")
         if encoder is None:
-            encoder = ENCODERS.build(_inside(Path(directory), settings.encoder))
+            encoder = ENCODERS.build(_inside(directory, settings.encoder))
         _check_encoder(identity["encoder"], _encoder_identity(encoder), encoder.depth, directory)
         groups = {
             group: {k.removeprefix(group): v for k, v in tensors.items() if k.startswith(group)}

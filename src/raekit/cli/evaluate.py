@@ -66,15 +66,16 @@ def reconstruction(
     **options: Any,
 ) -> None:
     """How well autoencoders give pictures back: PSNR, SSIM, LPIPS, rFID and its kin, words read, cost."""
+    from raekit.autoencoder.base import load_autoencoder
+    from raekit.device import pick_device
     from raekit.evaluate.pictures import Pictures, open_pictures
     from raekit.evaluate.reconstruction import evaluate_reconstruction
-    from raekit.reconstruct import load_autoencoder
 
     settings = _measuring(options, out)
     instruments = _instruments(settings)
     report = None
     for name, directory in _named(model).items():
-        autoencoder = load_autoencoder(directory, settings.device)
+        autoencoder = load_autoencoder(directory, pick_device(settings.device))
         datasets = open_pictures(data, autoencoder.output_size, settings.split or None)
         pictures = Pictures(datasets, num, settings.batch_size)
         with progress_bar(name, len(pictures)) as progress:
@@ -102,10 +103,11 @@ def generation(
     **options: Any,
 ) -> None:
     """How good decoders are on generated latents: the same latents for all, beside real pictures."""
+    from raekit.autoencoder.base import load_autoencoder
+    from raekit.device import pick_device
     from raekit.evaluate.generation import evaluate_generation
     from raekit.evaluate.pictures import Pictures, open_pictures
     from raekit.generate import load_generator
-    from raekit.reconstruct import load_autoencoder
 
     settings = _measuring(options, out)
     sampling = {name: options[name] for name in Sampling.model_fields if options[name] is not None}
@@ -113,7 +115,8 @@ def generation(
     if decoder is None:
         decoders = {"its own": generator.latent_space}
     else:
-        decoders = {name: load_autoencoder(path, settings.device) for name, path in _named(decoder).items()}
+        device = pick_device(settings.device)
+        decoders = {name: load_autoencoder(path, device) for name, path in _named(decoder).items()}
     size = max(each.output_size for each in decoders.values())
     pictures = Pictures(open_pictures(data, size, settings.split or None), num, settings.batch_size)
     with progress_bar("drawing", len(pictures)) as progress:

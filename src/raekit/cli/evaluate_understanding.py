@@ -58,12 +58,13 @@ def understanding(
     **options: Any,
 ) -> None:
     """Exactly right answers and loss by kind of question, beside chance."""
-    from raekit.evaluate.understanding import evaluate_understanding, open_items
+    from raekit.evaluate.understanding import evaluate_understanding, find_questions, open_items
     from raekit.files import make_writable
     from raekit.understand import Understander, load_unified
 
     if out is not None:
         make_writable(out, "--out")
+    find_questions(data)  # before a model is loaded for nothing
     asking = _asking(options)
     generator = load_unified(model, asking.device)
     understander = Understander.of(generator, asking.max_pictures)

@@ -34,11 +34,13 @@ def reconstruct(
 ) -> None:
     """Encode pictures and decode them again."""
     from raekit import reconstruct as library
+    from raekit.autoencoder.base import load_autoencoder
+    from raekit.device import pick_device
     from raekit.files import make_writable
 
     make_writable(out, "--out")
     pictures = library.find_pictures(images, out)
-    autoencoder = library.load_autoencoder(model, device)
+    autoencoder = load_autoencoder(model, pick_device(device))
     with progress_bar("reconstructing", len(pictures)) as progress:
         report = library.reconstruct(autoencoder, pictures, out, batch_size, overwrite, progress)
     kept = f", {report.num_kept} of them by an earlier run" if report.num_kept else ""

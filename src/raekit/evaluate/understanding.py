@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from raekit import shipped
 from raekit.config import read_recipe, validate
 from raekit.data.conversations.base import IMAGE, Turn
 from raekit.data.conversations.dataset import ConversationData, ConversationDataConfig
@@ -74,11 +75,23 @@ class Items:
     left_out: list[str] = field(default_factory=list)
 
 
+def find_questions(place: str) -> Path:
+    """Where questions lie, here or inside the package.
+
+    Raises:
+        UserError: nowhere.
+    """
+    path = shipped.find(place)
+    if not path.exists():
+        raise UserError(f"data {place!r}: no such recipe, file or folder; name questions to ask")
+    return path
+
+
 def open_items(place: str, understander: Understander, num: int, seed: int = 0, split: str | None = None) -> Items:
     """Questions as a user names them.
 
     Args:
-        place: a recipe (its ``held_out`` conversations), a ``.jsonl`` of LLaVA's kind, or shards of emoji or scenes.
+        place: a recipe (its ``held_out`` conversations; also one that ships), a ``.jsonl`` of LLaVA's kind, or shards of emoji or scenes.
         understander: who will be asked; conversations are laid out its way.
         num: most conversations of each source.
         seed: of what is left to chance in questions that are made.
@@ -89,9 +102,7 @@ def open_items(place: str, understander: Understander, num: int, seed: int = 0, 
     """
     if num < 1:
         raise UserError(f"num: {num} conversations of each source; ask for at least 1")
-    path = Path(place).expanduser()
-    if not path.exists():
-        raise UserError(f"data {place!r}: no such recipe, file or folder; name questions to ask")
+    path = find_questions(place)
     items, left_out = list[Item](), list[str]()
     if path.suffix in (".yaml", ".yml", ".jsonl"):
         settings = settings_of(path, understander.max_pictures)

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from raekit import generator_files
+from raekit import generator_files, shipped
 from raekit.autoencoder import artefact
 from raekit.errors import UserError
 from raekit.hub import part
@@ -32,8 +32,8 @@ def convert(source: Path, target: Path, config: ConvertConfig | None = None) -> 
     """Convert ``source`` to ``target``: into a published layout if it is ours, into ours otherwise.
 
     Args:
-        source: a weight file, a directory of one, a mirror of the RAE collection, or one of our artefacts; of a whole
-            model of ours, its generator.
+        source: a weight file, a directory of one, a mirror of the RAE collection, or one of our artefacts, here or
+            inside the package; of a whole model of ours, its generator.
         target: a directory (for a single network also a ``.safetensors`` file) that does not exist yet.
         config: what is needed besides; each format says what it misses.
 
@@ -44,7 +44,7 @@ def convert(source: Path, target: Path, config: ConvertConfig | None = None) -> 
         UserError: nothing that can be converted, keys that do not fit, or an option missing, wrong or out of place;
             nothing is then left at ``target``.
     """
-    config, source = config or ConvertConfig(), part(source, GENERATOR)
+    config, source = config or ConvertConfig(), part(shipped.find(source), GENERATOR)
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise UserError(f"convert: {str(target)!r} is there already; name another place, or remove it first")
     ours = own_format(source)
