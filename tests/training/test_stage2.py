@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 import tiny_generator
 import tiny_language_model
 import tiny_recipes
+from raekit.conditioning import CONDITIONERS
+from raekit.conditioning.base import Cond, Conditioner
+from raekit.config import Config
 from raekit.errors import UserError
 from raekit.generate import TextToImage
 from raekit.training import STAGES
 from raekit.training.draws import Draws
 from raekit.training.loop import Trainer
 from raekit.training.stage2 import EVALUATION_SEED, Stage2
+
+
+class Length(Conditioner):
+    """A condition of one's own, which asks no language model: how long the caption is."""
+
+    class Config(Config):
+        """A vector as wide as this."""
+
+        name: Literal["length"] = "length"
+        width: int = 8
+
+    def __init__(self, config: Config, *, num_tokens: int | None = None) -> None:
+        super().__init__()
+        self.width, self.dropout = config.width, 0.0
+        self.map = torch.nn.Linear(1, config.width)
+
+    @property
+    def form(self) -> str:
+        return f"one vector x {self.width}"
+
+    def forward(self, prompts: Sequence[str] | Tensor) -> Cond:
+        return Cond(vector=self.map(torch.tensor([[float(len(prompt))] for prompt in prompts])))
+
+    def null(self, batch_size: int) -> Cond:
+        return Cond(vector=torch.zeros(batch_size, self.width))
 
 
 def build(folder: Path, condition: dict[str, object] | None = None, **changes: object) -> Stage2:
@@ -31,6 +60,20 @@ def test_the_latent_space_is_frozen(tmp_path: Path) -> None:
     names = set(build(tmp_path).parameters())
     assert {name.split(".")[0] for name in names} == {"backbone", "conditioner"}
     assert "conditioner.queries" in names
+
+
+def test_a_condition_of_ones_own_is_trained_but_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONDITIONERS._rows, "length", f"{__name__}:Length")
+    values = {**tiny_recipes.stage2(tmp_path), "condition": {"name": "length"}, "sampling": {"guidance": "none"}}
+    stage = Stage2(tiny_recipes.resolve(values), torch.device("cpu"))
+    assert "conditioner.map.weight" in stage.parameters()
+    with pytest.raises(UserError, match="cache: the condition 'length' reads no prompt.*; set cache: null"):
+        Stage2(tiny_recipes.resolve({**values, "cache": str(tmp_path / "cache")}), torch.device("cpu"))
+
+
+def test_a_missing_latent_space_is_told_with_what_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="latent_space: no directory '.*none'; make it with stage 1"):
+        build(tmp_path, latent_space=str(tmp_path / "none"))
 
 
 def test_training_drops_conditions_and_evaluation_does_not(tmp_path: Path) -> None:

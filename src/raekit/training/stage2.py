@@ -51,7 +51,7 @@ from raekit.training.parallel.outlines import Outlines
 from raekit.training.parallel.placement import may_be_cut
 from raekit.training.parallel.sharding import fill
 from raekit.training.planning import economics, plan
-from raekit.training.planning.latent_outline import check_shape
+from raekit.training.planning.latent_outline import check_is_there, check_shape
 from raekit.training.planning.work import Part
 from raekit.training.stage import Group, Player, Recipe, Stage
 
@@ -157,6 +157,7 @@ class Stage2(Stage):
 
     def __init__(self, config: Config, device: torch.device) -> None:
         super().__init__(config, device)
+        check_is_there(config.latent_space)
         latent_space = load_autoencoder(config.latent_space, device)
         check_shape(config, latent_space.shape)
         # Adapters are made beside weights that are there.
@@ -352,7 +353,12 @@ class Stage2(Stage):
         settings = CacheSettings(folder, cfg.cache_precision, cfg.cache_text_precision, cfg.is_cache_verified)
         if not isinstance(self.generator, TextToImage):
             return CachedData(dataset, self.generator.latent_space, None, settings, self.quarantine)
-        if not isinstance(conditioner, PromptConditioner) or not conditioner.is_cacheable:
+        if not isinstance(conditioner, PromptConditioner):
+            raise UserError(
+                f"cache: the condition {cfg.condition.name!r} reads no prompt with a language model, and nothing else "
+                "of a text is kept; set cache: null"
+            )
+        if not conditioner.is_cacheable:
             raise UserError(
                 "cache: text features can only be cached when neither queries nor language model are trained or "
                 "adapted; set condition.are_queries_trained: false and condition.is_llm_trained: false, or cache: null"

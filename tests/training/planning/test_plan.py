@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor
 
 from raekit.backbones.dit_dh import DiTDH
+from raekit.conditioning.base import Cond, Conditioner
+from raekit.conditioning.text import TextConditioner
 from raekit.errors import UserError
 from raekit.lora import LoRAConfig
-from raekit.training.planning.plan import backbone_work, count_backbone, describe, parts, reader_work
+from raekit.training.planning.plan import (
+    PROMPT_TOKENS,
+    backbone_work,
+    count_backbone,
+    describe,
+    form_of,
+    parts,
+    reader_work,
+)
 from raekit.training.recipe import load_recipe
 from raekit.training.stage2 import Stage2
 
@@ -43,6 +56,27 @@ def test_parts_of_a_recipe_with_words_in_context() -> None:
     assert found["language model"].work.activations == found["encoder"].work.activations == 0
     cached = {part.name: part.operations() for part in parts(config.model_copy(update={"cache": Path("cache")}))}
     assert cached["language model"] == cached["encoder"] == 0 < cached["backbone"]
+
+
+def test_the_form_of_a_condition_is_that_of_its_null() -> None:
+    class Own(Conditioner):
+        width, dropout, form = 8, 0.0, "mine"
+
+        def __init__(self, null: Cond) -> None:
+            super().__init__()
+            self.nothing = null
+
+        def forward(self, prompts: Sequence[str] | Tensor) -> Cond:
+            raise NotImplementedError
+
+        def null(self, batch_size: int) -> Cond:
+            return self.nothing
+
+    words = Cond(vector=torch.zeros(1, 8), context=torch.zeros(1, 1, 8), mask=torch.ones(1, 1, dtype=torch.bool))
+    assert form_of(Own(words), None) == PROMPT_TOKENS
+    assert form_of(Own(words), TextConditioner.Config(max_prompt_tokens=40)) == 40
+    assert form_of(Own(Cond(tokens=torch.zeros(1, 4, 8))), None) == "tokens"
+    assert form_of(Own(Cond(vector=torch.zeros(1, 8))), None) == "vector"
 
 
 def test_rows_without_a_latent_space_on_disk() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -72,12 +73,8 @@ def latent_of(config: Stage2.Config) -> Latent:
     Raises:
         UserError: the directory is not there and nothing is said about it, or it holds another latent space.
     """
-    if config.autoencoder is None and not config.latent_space.is_dir():
-        raise UserError(
-            f"latent_space: no directory {str(config.latent_space)!r}; make it with stage 1 (or `raekit convert`), or "
-            "state what it will be in `autoencoder`"
-        )
     if config.autoencoder is None:
+        check_is_there(config.latent_space, ", or state what it will be in `autoencoder`")
         return _of(load_autoencoder(config.latent_space))
     latent = outline(config.autoencoder)
     if config.latent_space.is_dir():
@@ -85,6 +82,14 @@ def latent_of(config: Stage2.Config) -> Latent:
         found = stored.get("latent", {}).get("shape")
         check_shape(config, tuple(found) if found else latent.shape)
     return latent
+
+
+def check_is_there(latent_space: Path, otherwise: str = "") -> None:
+    """Raise a :class:`UserError` if there is no such directory; ``otherwise`` is what helps besides making it."""
+    if not latent_space.is_dir():
+        raise UserError(
+            f"latent_space: no directory {str(latent_space)!r}; make it with stage 1 (or `raekit convert`){otherwise}"
+        )
 
 
 def check_shape(config: Stage2.Config, found: tuple[int, ...]) -> None:

@@ -22,7 +22,6 @@ from raekit.conditioning.language_model import language_model_settings
 from raekit.conditioning.language_shapes import known_settings
 from raekit.conditioning.prompt import PromptConditioner
 from raekit.conditioning.query import QueryConditioner
-from raekit.conditioning.text import TextConditioner
 from raekit.lora import Adapter, LoRAConfig
 from raekit.samplers.guidance import check_guidance
 from raekit.training.planning.latent_outline import latent_of, outline
@@ -67,7 +66,7 @@ def parts(config: Stage2.Config) -> tuple[Part, ...]:
     """The networks at work in a training step, for :func:`raekit.training.planning.budget.budget`."""
     latent, is_bf16, lora = latent_of(config), config.train.precision != "fp32", config.lora
     conditioner = outline_condition(config, latent.shape)
-    form, still = _form(config.condition), set(config.frozen) if lora is None else set(FROZEN_BY_ADAPTERS)
+    form, still = form_of(conditioner, config.condition), set(config.frozen) if lora is None else set(FROZEN_BY_ADAPTERS)
     work = backbone_work(config.backbone, latent.shape, conditioner.width, form, is_bf16, lora)
     work = work.at(config.times_per_picture)
     own = Work(_trained(conditioner), ends=_trained(conditioner))
@@ -267,11 +266,12 @@ def _adapters(found: list[Part], optim: str) -> list[Part]:
     return adapters
 
 
-def _form(config: Any) -> str | int:
-    """What a condition hands to the backbone: see :func:`backbone_work`."""
-    if isinstance(config, TextConditioner.Config):
-        return min(config.max_prompt_tokens, PROMPT_TOKENS)
-    return "tokens" if isinstance(config, PromptConditioner.Config) else "vector"
+def form_of(conditioner: Conditioner, config: Any) -> str | int:
+    """What a conditioner hands to the backbone, as its null shows: see :func:`backbone_work`."""
+    null = conditioner.null(1)
+    if null.context is not None:
+        return min(getattr(config, "max_prompt_tokens", PROMPT_TOKENS), PROMPT_TOKENS)
+    return "vector" if null.tokens is None else "tokens"
 
 
 def _condition(form: str | int, size: int, num_tokens: int, width: int) -> Cond:
