@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +86,15 @@ def test_what_is_no_tar_is_refused(tmp_path) -> None:
         index_tar(tmp_path / "a.tar")
     with pytest.raises(UserError, match="no such file"):
         index_tar(tmp_path / "b.tar")
+
+
+def test_a_missing_set_of_the_nano_family_names_the_command_that_makes_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="`raekit prepare data emoji --out data/emoji` makes the nano family's"):
+        index_tar(Path("data/emoji"))
+    for other in ("data/mine", "emoji"):
+        with pytest.raises(UserError, match="a folder that holds some$"):
+            index_tar(Path(other))
 
 
 def test_a_compressed_tar_is_told_from_a_broken_one(tmp_path) -> None:

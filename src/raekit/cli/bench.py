@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory.")
 
-Recipe = Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/nano/decoder.yaml.")]
+Decoder = Annotated[Path, typer.Argument(metavar="RECIPE", help="Of stage 1, e.g. recipes/nano/decoder.yaml.")]
+Generator = Annotated[Path, typer.Argument(metavar="RECIPE", help="Of stage 2, e.g. recipes/nano/generator.yaml.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")]
 Against = Annotated[
     list[str] | None,
@@ -35,7 +36,7 @@ Out = Annotated[Path | None, typer.Option(help="Write the reports here as JSON."
 
 @bench.command("stage1")
 def stage1(
-    recipe: Recipe, overrides: Overrides = None, against: Against = None, repeats: Repeats = 5, out: Out = None
+    recipe: Decoder, overrides: Overrides = None, against: Against = None, repeats: Repeats = 5, out: Out = None
 ) -> None:
     """Images/s of stage 1; shares of encoder, decoder, perceptual terms, discriminator, optimisers, loader."""
     from raekit.bench.stage1 import bench_stage1
@@ -45,7 +46,7 @@ def stage1(
 
 @bench.command("stage2")
 def stage2(
-    recipe: Recipe,
+    recipe: Generator,
     overrides: Overrides = None,
     against: Against = None,
     repeats: Repeats = 5,

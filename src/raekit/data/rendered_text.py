@@ -44,7 +44,7 @@ _TRIES = 12
 
 
 class RenderedText(Source):
-    """Pictures of words; see the module's docstring."""
+    """Words on lines, posters and signs, without end; the caption says what is written."""
 
     is_mirrorable = False
     is_croppable = False

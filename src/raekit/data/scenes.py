@@ -33,7 +33,7 @@ SCENE_STREAM = 3
 
 
 class Scenes(Source):
-    """Scenes of emoji; see the module's docstring.
+    """Several emoji composed to a picture, with a caption true of it and without end.
 
     Raises:
         UserError: the shards hold too few sprites to compose anything.

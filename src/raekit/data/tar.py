@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from raekit.data.sources import PREPARERS
 from raekit.errors import UserError
 from raekit.files import atomic_file, write_atomically
 
@@ -86,7 +87,9 @@ def index_tar(path: Path) -> TarIndex:
         UserError: the file is missing, is no plain tar, or ends before its last member does.
     """
     if not path.is_file():
-        raise UserError(f"shard {path}: no such file; give the path of a .tar or of a folder that holds some")
+        raise UserError(
+            f"shard {path}: no such file; give the path of a .tar or of a folder that holds some{_made_by(path)}"
+        )
     stat = path.stat()
     stamp = [stat.st_size, stat.st_mtime_ns]
     beside = path.with_name(path.name + ".index.json")
@@ -103,6 +106,16 @@ def index_tar(path: Path) -> TarIndex:
     except UserError as error:
         _log.warning("the index of %s is made again next time: %s", path, error)
     return index
+
+
+def _made_by(path: Path) -> str:
+    """Which command makes the pictures that are missing, where the nano family's recipes look for one of its sets."""
+    if path.parent.name != "data" or path.name not in PREPARERS:
+        return ""
+    return (
+        f"; `raekit prepare data {path.name} --out {path}` makes the nano family's pictures, and the first lines of its "
+        "recipes say with which settings"
+    )
 
 
 def _held_index(path: Path, cache: Path, stamp: list[int]) -> TarIndex | None:

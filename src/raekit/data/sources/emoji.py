@@ -70,7 +70,7 @@ class Drawing:
 
 
 class Emoji:
-    """The builder of emoji shards."""
+    """Emoji of several free sets with captions, from npm: what the nano family learns from."""
 
     class Config(config.Config):
         """Which drawings, how large, and where they come from."""

@@ -39,7 +39,7 @@ class MadeConfig(config.Config):
 
 
 class MadeScenes:
-    """The builder of composed scenes."""
+    """Scenes composed of emoji, drawn from shards of `raekit prepare data emoji`."""
 
     class Config(MadeConfig):
         """Which sprites, how many scenes."""
@@ -59,7 +59,7 @@ class MadeScenes:
 
 
 class MadeText:
-    """The builder of rendered words."""
+    """Rendered words on lines, posters and signs, drawn here."""
 
     class Config(MadeConfig):
         """How many pictures of how many words."""

@@ -59,7 +59,7 @@ class ClipArt:
 
 
 class OpenClipArt:
-    """The builder of Open Clip Art shards."""
+    """Drawings of Open Clip Art, in the public domain, with captions."""
 
     class Config(config.Config):
         """How large, and where the drawings come from."""

@@ -44,7 +44,7 @@ class CropOf:
 
 
 class Photos:
-    """The builder of photograph shards."""
+    """A few dozen photographs under free licences, cut into crops."""
 
     class Config(config.Config):
         """Size of the crops, and how far photographs are shrunk before they are cut."""
