@@ -118,7 +118,8 @@ class Trajectories:
         if self.route.settings.sampler in WHOLE_ONLY:
             others = ", ".join(name for name in SAMPLERS if name not in WHOLE_ONLY)
             raise UserError(
-                f"sampler: {self.route.settings.sampler!r} cannot be stopped on the way; for prune_at take one of {others}"
+                f"sampler: {self.route.settings.sampler!r} cannot be stopped on the way; for prune_at take one of "
+                f"{others}"
             )
         if not self.step < step < self.num_steps:
             raise ValueError(f"step: {step} is not between {self.step} and {self.num_steps}")

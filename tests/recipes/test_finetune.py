@@ -74,7 +74,9 @@ def test_the_large_recipe_without_its_generator_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="init_generator: model 'weights/scale_rae/generator' is no directory; .* before"):
+    with pytest.raises(
+        UserError, match="init_generator: model 'weights/scale_rae/generator' is no directory;.* before"
+    ):
         load_recipe(RECIPES / "stage2/finetune_lora.yaml")
 
 

@@ -113,8 +113,8 @@ def _made_by(path: Path) -> str:
     if path.parent.name != "data" or path.name not in PREPARERS:
         return ""
     return (
-        f"; `raekit prepare data {path.name} --out {path}` makes the nano family's pictures, and the first lines of its "
-        "recipes say with which settings"
+        f"; `raekit prepare data {path.name} --out {path}` makes the nano family's pictures, and the first lines of "
+        "its recipes say with which settings"
     )
 
 

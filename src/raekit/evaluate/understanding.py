@@ -91,7 +91,8 @@ def open_items(place: str, understander: Understander, num: int, seed: int = 0, 
     """Questions as a user names them.
 
     Args:
-        place: a recipe (its ``held_out`` conversations; also one that ships), a ``.jsonl`` of LLaVA's kind, or shards of emoji or scenes.
+        place: a recipe (its ``held_out`` conversations; also one that ships), a ``.jsonl`` of LLaVA's kind, or shards
+            of emoji or scenes.
         understander: who will be asked; conversations are laid out its way.
         num: most conversations of each source.
         seed: of what is left to chance in questions that are made.

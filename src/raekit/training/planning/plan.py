@@ -66,7 +66,8 @@ def parts(config: Stage2.Config) -> tuple[Part, ...]:
     """The networks at work in a training step, for :func:`raekit.training.planning.budget.budget`."""
     latent, is_bf16, lora = latent_of(config), config.train.precision != "fp32", config.lora
     conditioner = outline_condition(config, latent.shape)
-    form, still = form_of(conditioner, config.condition), set(config.frozen) if lora is None else set(FROZEN_BY_ADAPTERS)
+    form = form_of(conditioner, config.condition)
+    still = set(config.frozen) if lora is None else set(FROZEN_BY_ADAPTERS)
     work = backbone_work(config.backbone, latent.shape, conditioner.width, form, is_bf16, lora)
     work = work.at(config.times_per_picture)
     own = Work(_trained(conditioner), ends=_trained(conditioner))
