@@ -96,7 +96,10 @@ def test_readme_tree_is_the_tree() -> None:
     """Every file and folder of the package has its line in the README, and no line is left over."""
     shown = package_tree((ROOT / "README.md").read_text(encoding="utf-8"))
     hidden = {"__pycache__", "__main__.py", "py.typed"}
-    assert shown == {path.name for path in PACKAGE.iterdir()} - hidden
+    assert set(shown) == {path.name for path in PACKAGE.iterdir()} - hidden
+    places = [name.removesuffix(".py") for name in shown]
+    order = [place for place in places if place in house_rules.IMPORT_ORDER]
+    assert order == list(house_rules.IMPORT_ORDER), "imports go up the page, so the page is in their order"
 
 
 def test_extending_has_a_row_for_every_registry() -> None:
@@ -122,11 +125,11 @@ def verbs_named_in(text: str) -> set[str]:
     return set(re.findall(r"(?:^ {4}|`)(?:\$ )?raekit ([a-z]+)", text, flags=re.MULTILINE))
 
 
-def package_tree(text: str) -> set[str]:
+def package_tree(text: str) -> list[str]:
     """Names one level below ``src/raekit/`` in the README's tree."""
     below = re.search(r"^src/raekit/\n((?:  .*\n)+)", text, flags=re.MULTILINE)
     assert below, "no tree of src/raekit/"
-    return {line.split()[0].rstrip("/") for line in below[1].splitlines()}
+    return [line.split()[0].rstrip("/") for line in below[1].splitlines()]
 
 
 def extension_table(text: str) -> set[str]:
@@ -218,5 +221,5 @@ def test_rule_leaves_good_code_alone(rule: str, path: str, text: str) -> None:
 def test_document_readers_see_what_they_look_for() -> None:
     assert verbs_named_in("Run `raekit list`\n    $ raekit train x\nraekit is a package\n") == {"list", "train"}
     assert extension_table("| kind | b |\n|---|---|\n| `encoders` | x |\n| losses | y |\n\nz") == {"encoders", "losses"}
-    assert package_tree("src/raekit/\n  cli/  verbs\n  errors.py  one\nrecipes/\n") == {"cli", "errors.py"}
+    assert package_tree("src/raekit/\n  cli/  verbs\n  errors.py  one\nrecipes/\n") == ["cli", "errors.py"]
     assert mirror_of(Path("samplers/ode.py")) == Path("samplers/test_ode.py")
