@@ -244,15 +244,19 @@ class Backbone(nn.Module, ABC):
         """Warn when ``width`` is not above the token width ``n``: the noise that a model predicts must pass through it.
 
         RAE, theorem 1: the loss of a model whose tokens have width ``d < n`` cannot fall below the ``n - d`` smallest
-        eigenvalues of the covariance of ``eps - z``; on one image they are all 1.
+        eigenvalues of the covariance of ``eps - z``; on one image they are all 1. At ``d = n`` that is no bound, but
+        there is no room beside the noise: Scale-RAE (appendix B) keeps the width strictly above.
         """
         n = self.token_width
         if width <= n:
+            bound = (
+                "which leaves no room beside the noise (Scale-RAE, appendix B)"
+                if width == n
+                else f"predicting velocity, the loss per dimension of one image stays at or above (n - d) / n = "
+                f"{(n - width) / n:.3f} (RAE, theorem 1)"
+            )
             warnings.warn(
-                f"{field} {width} is not above the latent token width {n}: predicting velocity, the loss per dimension "
-                f"of one image stays at or above (n - d) / n = {(n - width) / n:.3f} (RAE, theorem 1); "
-                f"set {field} above {n}",
-                stacklevel=3,
+                f"{field} {width} is not above the latent token width {n}: {bound}; set {field} above {n}", stacklevel=3
             )
 
     def _check_cond(self, field: str, value: Tensor, expected: tuple[int, ...]) -> None:
