@@ -136,7 +136,7 @@ class Encoder(nn.Module):
         self.head = conv(widths[-1], 2 * config.latent_channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        """See the class."""
+        """Images ``[B,3,S,S]`` in [-1,1] to moments ``[B,2c,S/f,S/f]``."""
         x = self.levels(self.stem(F.pixel_unshuffle(image, self.stem_size)))
         moments: Tensor = self.head(F.silu(self.norm(x)))
         return moments
@@ -159,7 +159,7 @@ class Decoder(nn.Module):
         self.head = conv(widths[-1], 3 * self.stem_size**2)
 
     def forward(self, cells: Tensor) -> Tensor:
-        """See the class."""
+        """Latents ``[B,c,S/f,S/f]`` to images ``[B,3,S,S]``, not clamped."""
         x = self.levels(self.stem(cells))
         return F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.stem_size)
 
@@ -173,7 +173,7 @@ class ResidualBlock(nn.Module):
         self.norm2, self.conv2 = norm(width), conv(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """``[B,W,h,w]`` to the same shape."""
         inner = self.conv1(F.silu(self.norm1(x)))
         out: Tensor = x + self.conv2(F.silu(self.norm2(inner)))
         return out

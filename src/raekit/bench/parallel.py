@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -114,9 +114,8 @@ def bench_parallel(
     return ParallelReport(placement.layout.strategy, distributed.world(), parameters, held, peak, clock, busy, images)
 
 
-def _lap(step: object, device: torch.device) -> tuple[float, float]:
+def _lap(step: Callable[[], None], device: torch.device) -> tuple[float, float]:
     """Seconds of a step by the clock and of the processor; all processes start it together."""
-    assert callable(step)
     cost.wait(device)
     distributed.barrier()
     clock, busy = time.perf_counter(), time.process_time()

@@ -155,11 +155,11 @@ class PromptConditioner(Conditioner):
         return features["features"]
 
     def pack(self, features: Features) -> dict[str, Tensor]:
-        """Features as rows of one shape, whatever the prompts, to be stored."""
+        """Features of ``B`` prompts as rows ``[B, ...]`` of one shape, whatever the prompts, to be stored."""
         return dict(features)
 
     def unpack(self, rows: Features) -> dict[str, Tensor]:
-        """Stored rows, as they come from the cache, to features."""
+        """Stored rows ``[B, ...]``, as they come from the cache, to features of ``B`` prompts."""
         return dict(rows)
 
     def cache_key(self) -> str:

@@ -19,7 +19,7 @@ Kind = Literal["hinge", "vanilla", "non_saturating"]
 
 
 def discriminator_loss(kind: Kind, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """What the discriminator descends: half of each side's mean.
+    """What the discriminator descends, a scalar: half of each side's mean, over logits ``[B,L]`` of either side.
 
     ``hinge``: ``relu(1 - real)`` and ``relu(1 + fake)``. ``vanilla`` and ``non_saturating``: ``softplus(-real)`` and
     ``softplus(fake)``, the cross entropy of "real" and "fake".
@@ -31,16 +31,20 @@ def discriminator_loss(kind: Kind, real_logits: Tensor, fake_logits: Tensor) -> 
 
 
 def generator_loss(kind: Kind, fake_logits: Tensor) -> Tensor:
-    """What the decoder descends: ``-mean(fake)``, or ``mean(softplus(-fake))`` for ``non_saturating``.
+    """What the decoder descends, a scalar, over logits ``[B,L]``.
 
-    The published systems call the first one "vanilla" as well, so ``hinge`` and ``vanilla`` share it.
+    ``-mean(fake)``, or ``mean(softplus(-fake))`` for ``non_saturating``. The published systems call the first one
+    "vanilla" as well, so ``hinge`` and ``vanilla`` share it.
     """
     fake = fake_logits.float()
     return F.softplus(-fake).mean() if kind == "non_saturating" else -fake.mean()
 
 
 def accuracy(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Share of logits that rank a real picture above its fake; 0.5 is a coin, 1 a discriminator that has won."""
+    """Share of logits ``[B,L]`` that rank a real picture above its fake, a scalar in [0,1].
+
+    0.5 is a coin, 1 a discriminator that has won.
+    """
     return (real_logits > fake_logits).float().mean()
 
 
@@ -53,13 +57,14 @@ def adaptive_weight(
     averaged first: the norm of a mean is not the mean of norms.
 
     Args:
-        reconstruction_grad: of the whole reconstruction loss, LPIPS included, in the decoder's last layer.
-        adversarial_grad: of the generator loss in the same weights.
+        reconstruction_grad: of the whole reconstruction loss, LPIPS included, in the decoder's last layer; of any
+            shape.
+        adversarial_grad: of the generator loss in the same weights; the same shape.
         limit: largest factor.
         eps: added to the denominator.
 
     Returns:
-        Scalar without a gradient.
+        Scalar in [0, ``limit``] without a gradient.
     """
     pull, push = (torch.linalg.vector_norm(grad.detach().float()) for grad in (reconstruction_grad, adversarial_grad))
     ratio: Tensor = pull / (push + eps)

@@ -60,6 +60,10 @@ class Point:
     error: float
     distance: float
 
+    def cells(self) -> list[str]:
+        """As the table shows it."""
+        return [f"{self.right:.3f} ± {self.error:.3f}", f"{self.distance:.4g}"]
+
 
 class GuidanceSweep(Study):
     """How strongly to guide: right pictures and Frechet distance by kind and scale of guidance."""
@@ -102,7 +106,8 @@ class GuidanceSweep(Study):
         checker = build_checkers(scenes, generator.latent_space)[0]
         (network,) = build_features([config.features], generator.device).values()
         true = true_pictures(prompts, scenes, config.seed)
-        ceiling = _measured(decoded(true, generator.latent_space), prompts, checker, network, true)
+        truth = _seen(network, true)
+        ceiling = _measured(decoded(true, generator.latent_space), prompts, checker, network, truth)
         points: dict[tuple[str, int], Point] = {}
         kept = _Kept(directory / POINTS_FILE, {**config.model_dump(mode="json"), "generator": generator.checksum})
         todo = [(kind, scale) for kind in kinds for scale in self.scales]
@@ -113,7 +118,7 @@ class GuidanceSweep(Study):
             found = kept.points.get(name)
             if found is None:
                 pictures = draw_prompts(generator, prompts, config.seed, self.sampling(kind, scale))
-                found = _measured(pictures, prompts, checker, network, true)
+                found = _measured(pictures, prompts, checker, network, truth)
                 kept.add(name, found)
             points[kind, scale] = found
         settings = {**config.model_dump(mode="json"), "generator": generator.checksum, "checker": checker.describe()}
@@ -179,17 +184,7 @@ def report_of(
     """
     kinds = list(dict.fromkeys(kind for kind, _ in points))
     scales = sorted({scale for _, scale in points})
-    rows = [
-        (
-            kind,
-            [
-                (f"scale {scale}", [f"{p.right:.3f} ± {p.error:.3f}", f"{p.distance:.4g}"])
-                for scale in scales
-                if (p := points[kind, scale])
-            ],
-        )
-        for kind in kinds
-    ]
+    rows = [(kind, [(f"scale {scale}", points[kind, scale].cells()) for scale in scales]) for kind in kinds]
     rows.append(("true pictures, decoded", [("", [f"{ceiling.right:.3f}", f"{ceiling.distance:.4g}"])]))
     best = max(points, key=lambda key: (points[key].right, -points[key].distance))
     closest = min(points, key=lambda key: points[key].distance)
@@ -225,11 +220,11 @@ def _measured(
     prompts: Sequence[ScenePrompt],
     checker: SceneChecker,
     network: FeatureNetwork,
-    true: Sequence[Pixels],
+    truth: FeatureStatistics,
 ) -> Point:
     right = torch.tensor([is_right(p, found) for p, found in zip(prompts, checker.look(pictures), strict=True)])
     mean = Mean.of(right.float())
-    return Point(mean.value, mean.standard_error, distance(_seen(network, true), _seen(network, pictures)).value)
+    return Point(mean.value, mean.standard_error, distance(truth, _seen(network, pictures)).value)
 
 
 def _seen(network: FeatureNetwork, pictures: Sequence[Pixels]) -> FeatureStatistics:

@@ -73,12 +73,21 @@ class Adversary:
         self.augment = DiffAug(config.diffaug)
 
     def fool(self, image: Tensor, draws: Draws) -> Tensor:
-        """The decoder's loss on its reconstructions; the discriminator stays as it is."""
+        """The decoder's loss, a scalar, on its reconstructions ``[B,3,H,W]``; the discriminator stays as it is."""
         seen = self.augment(image, draws.uniforms(PURPOSE_FOOL, self.augment.num_draws))
         return generator_loss(self.config.decoder_loss, self.discriminator(seen))
 
     def tell(self, real: Tensor, fake: Tensor, draws: Draws) -> dict[str, Tensor]:
-        """The discriminator's loss, mean logits and accuracy on pictures and their reconstructions."""
+        """The discriminator's loss, mean logits and accuracy, scalars, on pictures and their reconstructions.
+
+        Args:
+            real: ``[B,3,H,W]`` in [0,1].
+            fake: the same shape; quantised as the pictures are, and cut from its gradient.
+            draws: of the augmentation.
+
+        Returns:
+            ``loss``, ``real_logit``, ``fake_logit``, ``accuracy``.
+        """
         augmented = [
             self.augment(image, draws.uniforms(purpose, self.augment.num_draws))
             for image, purpose in ((real, PURPOSE_REAL), (quantise(fake), PURPOSE_FAKE))
@@ -94,7 +103,7 @@ class Adversary:
         return {"loss": loss, **means, "accuracy": accuracy(real_logits, fake_logits)}
 
     def balance(self, reconstruction: Tensor, adversarial: Tensor) -> Tensor:
-        """Weight of the adversarial term, from the two gradients of the decoder's last layer."""
+        """Weight of the adversarial term, a scalar, from two gradients of one shape, of the decoder's last layer."""
         if not self.config.is_adaptive:
             return torch.full((), self.config.weight, device=reconstruction.device)
         limit = self.config.max_adaptive_weight

@@ -40,39 +40,42 @@ def time_shift(dim: int, base: int = BASE_DIM) -> float:
 
 
 def shift_times(t: Tensor, factor: float) -> Tensor:
-    """``a t / (1 + (a - 1) t)``: fixes 0 and 1, and moves times towards noise for ``a > 1``."""
+    """``a t / (1 + (a - 1) t)`` of times in [0,1], any shape: fixes 0 and 1, and moves towards noise for ``a > 1``."""
     return factor * t / (1 + (factor - 1) * t)
 
 
 def uniform(draws: Tensor) -> Tensor:
-    """All times alike."""
+    """All times alike: draws ``[B]`` in [0,1) as they are."""
     return draws
 
 
 def logit_normal(draws: Tensor) -> Tensor:
-    """``sigmoid(N(0, 1))``, as Scale-RAE trains; draws are uniform."""
+    """``sigmoid(N(0, 1))`` ``[B]`` in [0,1], as Scale-RAE trains, from uniform draws ``[B]`` in [0,1)."""
     return sigmoid_of_normal(normal_quantile(draws)).to(draws.dtype)
 
 
 def rae_uniform(draws: Tensor) -> Tensor:
-    """Uniform on [0, 0.999], as released by RAE."""
+    """Uniform on [0, 0.999], as released by RAE: ``[B]`` from draws ``[B]`` in [0,1)."""
     return draws * RAE_LARGEST_T
 
 
 def rae_logit_normal(draws: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    """``sigmoid(N(mean, std^2))`` truncated to [0, 0.999] through the inverse distribution, as released by RAE."""
+    """``sigmoid(N(mean, std^2))`` truncated to [0, 0.999] through the inverse distribution, as released by RAE.
+
+    ``[B]`` from uniform draws ``[B]`` in [0,1).
+    """
     bound = torch.tensor((math.log(RAE_LARGEST_T / (1 - RAE_LARGEST_T)) - mean) / std, dtype=torch.float64)
     normal = normal_quantile(draws.double() * torch.special.ndtr(bound))
     return sigmoid_of_normal(normal, mean, std).clamp(0, RAE_LARGEST_T).to(draws.dtype)
 
 
 def sigmoid_of_normal(normal: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    """Logit-normal times from standard normal draws: ``sigmoid(mean + std * normal)``."""
+    """Logit-normal times in [0,1] from standard normal draws of the same shape: ``sigmoid(mean + std * normal)``."""
     return (mean + std * normal).sigmoid()
 
 
 def normal_quantile(probability: Tensor) -> Tensor:
-    """The standard normal value below which a fraction ``probability`` lies, in float64."""
+    """The standard normal value below which a fraction ``probability`` in [0,1] lies, float64 of the same shape."""
     quantile: Tensor = torch.special.ndtri(probability.double())
     return quantile
 
