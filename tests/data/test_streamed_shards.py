@@ -132,15 +132,14 @@ def test_samples_without_a_picture_are_bad_samples(tmp_path: Path, write_shard) 
         stream[0]
 
 
-def test_mistakes_are_one_sentence(shards: str, server, tmp_path: Path, monkeypatch) -> None:
+def test_mistakes_are_one_sentence(shards: str, server, tmp_path: Path) -> None:
     address, _ = server
     with pytest.raises(UserError, match="lanes: 5, but there are only 4 shards"):
         source(shards, lanes=5)
     with pytest.raises(UserError, match=r"web-9\.tar: no such file on the server"):
         source(f"{address}/web-9.tar", cache=str(tmp_path / "copies"))
-    monkeypatch.setattr("raekit.data.remote.PAUSE_SECONDS", 0.0)
     with pytest.raises(UserError, match="127.0.0.1:9/.* cannot be fetched"):
-        source("http://127.0.0.1:9/a.tar", cache=str(tmp_path / "copies"))
+        source("http://127.0.0.1:9/a.tar", cache=str(tmp_path / "copies"), retry_minutes=0)
     (tmp_path / "sizes.json").write_text(json.dumps({f"web-{n}.tar": 6 for n in range(4)}))
     with pytest.raises(UserError, match="holds 5 samples, not 6 as stated"):
         source(shards)[0]
@@ -157,11 +156,71 @@ def test_a_copy_broken_on_its_way_is_fetched_again(shards: str, server, tmp_path
     assert remote[11].caption == "number 11"
 
 
-def test_the_fingerprint_follows_names_and_counts(shards: str, tmp_path: Path, write_shard) -> None:
+def test_an_emptied_copy_whose_count_is_not_noted_is_fetched_again(shards: str, server, tmp_path: Path) -> None:
+    address, _ = server
+    source(f"{address}/web-{{0..3}}.tar", cache=str(tmp_path / "copies"))
+    copy = RemoteFiles(tmp_path / "copies", 1).place_of(f"{address}/web-2.tar")
+    copy.write_bytes(b"")
+    copy.with_name(copy.name + ".samples").unlink()
+    remote = source(f"{address}/web-{{0..3}}.tar", cache=str(tmp_path / "copies"))
+    assert (len(remote), remote[11].caption, dict(remote.left_out)) == (20, "number 11", {})
+
+
+def test_a_shard_that_is_broken_where_it_comes_from_and_not_counted_is_passed_over(
+    shards: str, server, tmp_path: Path
+) -> None:
+    address, asked = server
+    path = tmp_path / "web-1.tar"
+    path.write_bytes(path.read_bytes()[:3000])
+    for place in (f"{address}/web-{{0..3}}.tar", shards):
+        broken = dataset(place, cache=str(tmp_path / "copies"), lanes=4)
+        found = [caption for batch in Loader(broken, 5, stop=15) for caption in batch.captions]
+        assert sorted(found) == sorted(f"number {n}" for n in range(20) if n // 5 != 1)
+        ((key, reason),) = broken.mixture.domains[0].source.left_out.items()
+        assert key == "web-1" and "cut short" in reason
+    # Once, and once more; not again when its turn comes.
+    assert sum(line.startswith("GET") and line.endswith("web-1.tar") for line in asked) == 2
+    with pytest.raises(UserError, match="hold no samples .*cut short"):
+        source(str(path))
+
+
+def test_shards_that_must_be_counted_are_told(shards: str, server, tmp_path: Path, caplog) -> None:
+    address, _ = server
+    with caplog.at_level("WARNING"):
+        source(f"{address}/web-{{0..3}}.tar", cache=str(tmp_path / "copies"))
+    assert "4 of 4 shards have no stated number of samples" in caplog.text and '{"web-0.tar": 10000' in caplog.text
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        source(f"{address}/web-{{0..3}}.tar", cache=str(tmp_path / "copies"))
+        source(shards)
+    assert not caplog.text
+
+
+def test_signed_addresses_find_what_is_stated_beside_them(shards: str, server, tmp_path: Path) -> None:
+    address, asked = server
+    (tmp_path / "sizes.json").write_text(json.dumps({f"web-{n}.tar": 5 for n in range(4)}))
+    signed = source(f"{address}/web-{{0..3}}.tar?signature=1/2", cache=str(tmp_path / "copies"))
+    assert not any(".tar" in line for line in asked)
+    assert signed[19].key == "web-3/s019"
+
+
+def test_the_fingerprint_follows_names_counts_and_content(shards: str, server, tmp_path: Path, write_shard) -> None:
+    address, _ = server
     first = source(shards).fingerprint()
     assert source(shards, lanes=2).fingerprint() == first
     write_shard("web-3.tar", range(6))
     assert source(shards).fingerprint() != first
+    for folder, numbers in (("cats", range(3)), ("cars", range(10, 13))):
+        (tmp_path / folder).mkdir()
+        write_shard(f"{folder}/000.tar", numbers)
+    own = {folder: source(f"{tmp_path}/{folder}/000.tar").fingerprint() for folder in ("cats", "cars")}
+    far = {
+        folder: source(f"{address}/{folder}/000.tar", cache=str(tmp_path / "copies")).fingerprint()
+        for folder in ("cats", "cars")
+    }
+    assert len({*own.values(), *far.values()}) == 4
+    (tmp_path / "cats").rename(tmp_path / "moved")
+    assert source(f"{tmp_path}/moved/000.tar").fingerprint() == own["cats"]
 
 
 def test_pixels_are_those_of_a_source_read_at_random(shards: str, tmp_path: Path) -> None:

@@ -93,6 +93,8 @@ class Source(ABC):
 
     is_mirrorable: bool = True
     is_croppable: bool = True
+    left_out: Mapping[str, str] = {}
+    """What was found unusable when the source was opened, so that no index leads to it: why, by its name."""
     config: Any = None
 
     @abstractmethod

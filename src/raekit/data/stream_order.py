@@ -4,9 +4,10 @@ In: the sample counts of the shards, a seed. Out: which sample comes at a step o
 
 Shards are put into a random order and dealt to *lanes*. In a lane they follow each other, and its samples are shuffled
 within windows of ``buffer`` samples: what a shuffle buffer of that size does, but as a function of the step, so that
-nothing has to be replayed to go on in the middle of a shard. The lanes take turns of ``run`` steps. Where
-``lanes x run`` is the batch size and the processes divide the lanes, each process meets only the shards of its own
-lanes; with any other numbers the same samples come at the same steps, and only the traffic is larger.
+nothing has to be replayed to go on in the middle of a shard. The lanes take turns of ``run`` steps. Processes share
+each micro-batch in equal slices; where ``lanes x run`` is the size of a micro-batch over all processes and the
+processes divide the lanes, each process meets only the shards of its own lanes. With any other numbers the same samples
+come at the same steps, and only the traffic is larger.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ that one integer, in the middle of a shard as well, on any number of processes.
 That needs the number of samples in each shard. It is found in the ``manifest.json`` of ``raekit prepare data`` or a
 WebDataset's ``sizes.json`` beside the shards; otherwise each shard is read through once and the number is noted.
 
-A shard whose content is broken is passed over as a whole, the same way every time; a server that does not answer stops
-the run, since what is read must not depend on the weather of the network.
+A shard whose content is broken is fetched once more, then passed over as a whole, the same way every time; a server
+that does not answer for minutes stops the run, since what is read must not depend on the weather of the network.
 """
 
 from __future__ import annotations
@@ -30,9 +30,16 @@ from pydantic import Field
 
 from raekit.data.builder import MANIFEST
 from raekit.data.decode import decode_image
-from raekit.data.fingerprint import fingerprint_of
+from raekit.data.fingerprint import fingerprint_of, sketch_of
 from raekit.data.readahead import ReadAhead
-from raekit.data.remote import RemoteFiles, expand_addresses, is_remote, read_if_there
+from raekit.data.remote import (
+    RemoteFiles,
+    expand_addresses,
+    identity_of,
+    is_remote,
+    read_if_there,
+    without_query,
+)
 from raekit.data.sample import BadSample, Sample, Source, SourceConfig
 from raekit.data.sidecars import SIDECARS, picture_of, picture_suffixes, told
 from raekit.data.stream_order import StreamOrder
@@ -44,6 +51,9 @@ _log = logging.getLogger(__name__)
 
 SIZES = "sizes.json"
 """Where WebDatasets note their sample counts: ``{"web-000.tar": 10000, ...}``."""
+
+_ASKING_THREADS = 16
+"""Servers asked, or ends of files read, at once for a fingerprint: nearly all of it is waiting."""
 
 MIN_OPEN = 8
 """Shards held open at least; more where the lanes and the buffer need them."""
@@ -89,7 +99,8 @@ class StreamedShards(Source):
         """Samples that are shuffled together; they lie in the folder of copies, not in memory."""
         lanes: int = Field(1, ge=1)
         """Shards read side by side. With several machines, a multiple of the number of processes: each then fetches
-        only the shards of its own lanes, if ``lanes x lane_run`` is the batch size."""
+        only the shards of its own lanes, if ``lanes x lane_run`` is the micro-batch size (``train.micro_batch_size``,
+        over all processes)."""
         lane_run: int = Field(1, ge=1)
         """Samples in a row from the same lane."""
         shards_ahead: int = Field(4, ge=1)
@@ -98,17 +109,23 @@ class StreamedShards(Source):
         """Folder of the copies of remote shards; processes on a machine share it. Never a result."""
         cache_gigabytes: float = Field(20, gt=0)
         """What the copies may take on the disk; those used longest ago go first. Never a result."""
+        retry_minutes: float = Field(5, ge=0)
+        """How long a server that fails is asked again before the run stops; less than ``train.stuck_after_seconds``.
+        Never a result."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.addresses = expand_addresses(config.shards)
+        self._retry_seconds = 60 * config.retry_minutes
+        self.addresses = expand_addresses(config.shards, self._retry_seconds)
         if config.lanes > len(self.addresses):
             raise UserError(f"lanes: {config.lanes}, but there are only {len(self.addresses)} shards; lower it")
-        self._files = RemoteFiles(config.cache, config.cache_gigabytes)
+        self._files = RemoteFiles(config.cache, config.cache_gigabytes, self._retry_seconds)
+        self.left_out: dict[str, str] = {}
         self.counts = self._count()
         self._firsts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(self.counts)])
         if not self._firsts[-1]:
-            raise UserError(f"shards {config.shards[0]}: hold no samples; give other shards")
+            why = next(iter(self.left_out.values()), "they are empty")
+            raise UserError(f"shards {config.shards[0]}: hold no samples ({why}); give other shards")
         self._suffixes = picture_suffixes(config.image)
         per_window = 2 + config.shuffle_buffer // max(int(np.mean(self.counts)), 1)
         keep = min(max(MIN_OPEN, 2 * config.lanes * per_window), len(self.addresses) + 1)
@@ -135,62 +152,99 @@ class StreamedShards(Source):
 
     def order(self, seed: Sequence[int]) -> StreamOrder:  # type: ignore[override]
         cfg = self.config
-        return StreamOrder(self.counts, seed, cfg.shuffle_buffer, cfg.lanes, cfg.lane_run, self._open.expect)
+        return StreamOrder(self.counts, seed, cfg.shuffle_buffer, cfg.lanes, cfg.lane_run, self._expect_shards)
 
     def key_of(self, index: int) -> str:
         number = int(np.searchsorted(self._firsts, index, side="right")) - 1
-        shard, stem = self._open.get(number), Path(self.addresses[number]).stem
+        shard, stem = self._open.get(number), Path(_name(self.addresses[number])).stem
         return stem if isinstance(shard, str) else f"{stem}/{shard.keys[index - int(self._firsts[number])]}"
 
     def expect(self, indices: range) -> None:
         if indices:
             first, last = np.searchsorted(self._firsts, [indices[0], indices[-1]], side="right") - 1
-            self._open.expect(range(int(first), int(last) + 1))
+            self._expect_shards(range(int(first), int(last) + 1))
 
     def fingerprint(self) -> str:
-        names = (address.rpartition("/")[2] for address in self.addresses)
-        return fingerprint_of([self.config.image, self.config.caption, *zip(names, self.counts, strict=True)])
+        """Of names, counts and what tells the content of each shard: a question to the server for each remote one."""
+        with ThreadPoolExecutor(_ASKING_THREADS) as threads:
+            contents = list(threads.map(self._content_of, self.addresses))
+        rows = zip(map(_name, self.addresses), self.counts, contents, strict=True)
+        return fingerprint_of([self.config.image, self.config.caption, *rows])
+
+    def _content_of(self, address: str) -> str:
+        if is_remote(address):
+            return identity_of(address, self._retry_seconds)
+        return sketch_of(self._files.fetch(address))
+
+    def _expect_shards(self, numbers: Iterable[int]) -> None:
+        """Those that hold nothing of use are never opened."""
+        self._open.expect(number for number in numbers if self.counts[number])
 
     def _count(self) -> list[int]:
         """Samples of each shard, from wherever they are known."""
-        stated = {folder: _stated(folder) for folder in dict.fromkeys(map(_folder, self.addresses))}
-        known = [stated[_folder(address)].get(address.rpartition("/")[2]) for address in self.addresses]
+        folders = dict.fromkeys(map(_folder, self.addresses))
+        stated = {folder: _stated(folder, self._retry_seconds) for folder in folders}
+        known = [stated[_folder(address)].get(_name(address)) for address in self.addresses]
         unknown = [address for address, count in zip(self.addresses, known, strict=True) if count is None]
+        if unread := [address for address in unknown if is_remote(address) and not self._note_of(address).is_file()]:
+            _log.warning(
+                "%d of %d shards have no stated number of samples, so each of them is fetched whole before the first "
+                "step, on every machine; a %s beside them avoids it: {%s: 10000, ...}",
+                len(unread), len(self.addresses), SIZES, json.dumps(_name(unread[0])),
+            )  # fmt: skip
         with ThreadPoolExecutor(self.config.shards_ahead) as threads:
             found = dict(zip(unknown, threads.map(self._noted_count, unknown), strict=True))
-        return [found[a] if count is None else count for a, count in zip(self.addresses, known, strict=True)]
+        for address, count in found.items():
+            if isinstance(count, _Broken):
+                self.left_out[Path(_name(address)).stem] = str(count)
+                _log.warning("passed over as a whole: %s", count)
+        counted = {address: 0 if isinstance(count, _Broken) else count for address, count in found.items()}
+        return [counted[a] if count is None else count for a, count in zip(self.addresses, known, strict=True)]
 
-    def _noted_count(self, address: str) -> int:
-        """The number of samples that was noted when a shard was first read through, which may be now."""
-        if not is_remote(address):
-            return len(index_tar(self._files.fetch(address)).keys)
+    def _note_of(self, address: str) -> Path:
+        """Where the number of a remote shard's samples is noted once it was read through."""
         copy = self._files.place_of(address)
-        note = copy.with_name(copy.name + ".samples")
-        if note.is_file():
+        return copy.with_name(copy.name + ".samples")
+
+    def _noted_count(self, address: str) -> int | _Broken:
+        """The number of samples that was noted when a shard was first read through, which may be now."""
+        note = self._note_of(address) if is_remote(address) else None
+        if note is not None and note.is_file():
             return int(note.read_text())
-        count = len(index_tar(self._files.fetch(address)).keys)
-        write_atomically(note, f"{count}\n".encode())
+        try:
+            count = len(self._whole(address).keys)
+        except _Broken as error:
+            return error
+        if note is not None:
+            write_atomically(note, f"{count}\n".encode())
         return count
 
     def _open_shard(self, number: int) -> OpenShard | str:
         """A shard, or why it cannot be read."""
         address = self.addresses[number]
         try:
-            shard = self._opened(address)
-        except _Broken:
-            self._files.forget(address)  # it may have been broken on its way
-            try:
-                shard = self._opened(address)
-            except _Broken as error:
-                _log.warning("passed over as a whole: %s", error)
-                return str(error)
+            shard = self._whole(address)
+        except _Broken as error:
+            _log.warning("passed over as a whole: %s", error)
+            return str(error)
         if len(shard.keys) != self.counts[number]:
-            copy = self._files.place_of(address)
             raise UserError(
                 f"shard {address}: holds {len(shard.keys)} samples, not {self.counts[number]} as stated beside it or "
-                f"noted in {str(copy.parent / (copy.name + '.samples'))!r}; correct that, or positions would shift"
+                f"noted in {str(self._note_of(address))!r}; correct that, or positions would shift"
             )
         return shard
+
+    def _whole(self, address: str) -> OpenShard:
+        """A shard, fetched once more where its copy is broken: it may have been damaged on its way, or since then.
+
+        Raises:
+            _Broken: it is broken where it comes from.
+        """
+        try:
+            return self._opened(address)
+        except _Broken:
+            self._files.forget(address)
+            return self._opened(address)
 
     def _opened(self, address: str) -> OpenShard:
         path = self._files.fetch(address)
@@ -207,10 +261,15 @@ class _Broken(Exception):
 
 
 def _folder(address: str) -> str:
-    return address.rpartition("/")[0]
+    return without_query(address).rpartition("/")[0]
 
 
-def _stated(folder: str) -> dict[str, int]:
+def _name(address: str) -> str:
+    """The name of a shard's file."""
+    return without_query(address).rpartition("/")[2]
+
+
+def _stated(folder: str, retry_seconds: float) -> dict[str, int]:
     """Samples by the name of the shard, as a manifest or ``sizes.json`` in their folder says; empty without one.
 
     Raises:
@@ -218,7 +277,7 @@ def _stated(folder: str) -> dict[str, int]:
     """
     place = f"{folder}/" if folder else ""
     for name in (MANIFEST, SIZES):
-        content = read_if_there(place + name)
+        content = read_if_there(place + name, retry_seconds)
         if content is None:
             continue
         try:

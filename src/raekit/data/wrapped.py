@@ -27,6 +27,7 @@ class Wrapped(Source):
         self._source = source
         self.config = source.config
         self.is_mirrorable, self.is_croppable = source.is_mirrorable, source.is_croppable
+        self.left_out = source.left_out
 
     def __len__(self) -> int:
         return len(self._source)
