@@ -105,6 +105,15 @@ def average(tensors: Iterable[Tensor]) -> None:
             tensor.copy_(part.view_as(tensor))
 
 
+def all_rows(tensor: Tensor) -> Tensor:
+    """Everybody's rows, ``[B, ...]`` of each as ``[world * B, ...]`` by rank, on every process; no gradient passes."""
+    if world() == 1:
+        return tensor.detach()
+    parts = [torch.empty_like(tensor) for _ in range(world())]
+    dist.all_gather(parts, tensor.detach().contiguous())
+    return torch.cat(parts)
+
+
 def _by_kind(tensors: Iterable[Tensor]) -> Sequence[list[Tensor]]:
     """Tensors of one dtype and device together, so that each kind travels as one message."""
     kinds: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}

@@ -18,10 +18,11 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from raekit import distributed
 from raekit.autoencoder.decoder import ViTDecoder
 from raekit.autoencoder.latent import add_noise, noise_sigma
 from raekit.config import Config
@@ -53,7 +54,11 @@ class EncoderStage(Stage):
     """Sigmoid contrastive loss on (picture, caption) pairs, plus redrawing the picture from its tokens."""
 
     class Config(Recipe):
-        """Settings of the encoder stage."""
+        """Settings of the encoder stage.
+
+        The captions that a picture is told apart from are those of its micro-batch, over all processes: the number of
+        processes changes no result, ``train.micro_batch_size`` does.
+        """
 
         stage: Literal["encoder"] = "encoder"
         data: DataConfig
@@ -84,6 +89,14 @@ class EncoderStage(Stage):
         """Start as the best linear code of the patches (see ``linear_start.py``) instead of from noise."""
         num_held_out: int = Field(256, gt=1)
         """Held-out pictures used by ``evaluate``."""
+
+        @model_validator(mode="after")
+        def _has_something_to_tell_apart(self) -> EncoderStage.Config:
+            if self.train.micro_batch < 2:
+                raise ValueError(
+                    "train: micro_batch_size 1 leaves no other caption to tell a picture from; make it 2 or more"
+                )
+            return self
 
     def __init__(self, config: Config, device: torch.device) -> None:
         super().__init__(config, device)
@@ -145,7 +158,10 @@ class EncoderStage(Stage):
     @torch.no_grad()
     def _start_linear(self) -> None:
         """Principal components into the patch embedding, least squares into the decoder's last layer."""
-        image = to_float(next(self.batches(0, NUM_START_IMAGES)).image.to(self.device))
+        # All of them in every process, not its share: every process must start as the same code.
+        loader = Loader(self.dataset, NUM_START_IMAGES, stop=NUM_START_IMAGES)
+        loader.quarantine = self.quarantine
+        image = to_float(next(iter(loader)).image.to(self.device))
         start_encoder(self.model.vision_model, image)
         tokens = self._see(image)[0]
         sigma = torch.full((len(tokens),), self.config.tau / 2, device=self.device)
@@ -169,11 +185,23 @@ class EncoderStage(Stage):
         return F.normalize(pooled.float(), dim=-1)
 
     def _contrastive(self, image: Tensor, text: Tensor) -> Tensor:
-        """Mean over pictures of the summed pairwise sigmoid loss."""
-        logits = image @ text.T * self.model.logit_scale.exp() + self.model.logit_bias
-        signs = 2 * torch.eye(len(logits), device=logits.device) - 1
-        loss: Tensor = -F.logsigmoid(signs * logits).sum() / len(logits)
-        return loss
+        """Mean over this process's pictures of the summed pairwise sigmoid loss, against everybody's captions.
+
+        Gradients reach this process's pictures through its rows of the matrix of all pairs, and its captions through
+        its columns; averaged over the processes they are those of the whole matrix.
+
+        Args:
+            image: unit embeddings ``[B,D]``.
+            text: likewise, of the captions.
+        """
+        scale, bias = self.model.logit_scale.exp(), self.model.logit_bias
+        if distributed.world() == 1:
+            return _pairwise(image @ text.T * scale + bias, 0)
+        first = distributed.rank() * len(image)
+        texts, images = distributed.all_rows(text), distributed.all_rows(image)
+        rows = _pairwise(image @ texts.T * scale + bias, first)
+        columns = _pairwise(text @ images.T * scale.detach() + bias.detach(), first)
+        return rows + columns - columns.detach()
 
     def _draw(self, tokens: Tensor) -> Tensor:
         """Image ``[B,3,S,S]`` in [0,1], redrawn from tokens."""
@@ -182,6 +210,14 @@ class EncoderStage(Stage):
 
     def _held_out_batch(self, size: int) -> Batch:
         return next(iter(Loader(build_dataset(self.config.held_out), size, stop=size)))
+
+
+def _pairwise(logits: Tensor, first: int) -> Tensor:
+    """Mean over rows of the summed sigmoid loss of logits ``[B,N]``, where row ``i`` matches column ``first + i``."""
+    signs = -torch.ones_like(logits)
+    signs.diagonal(first).fill_(1.0)
+    loss: Tensor = -F.logsigmoid(signs * logits).sum() / len(logits)
+    return loss
 
 
 def build_siglip(config: EncoderStage.Config) -> Any:
