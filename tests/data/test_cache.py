@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
@@ -82,7 +84,9 @@ def test_threads_write_while_the_next_rows_are_computed(tmp_path) -> None:
     with cache.filling() as write:
         for rows in cache.missing():
             write(rows, rows_of(rows), [f"row {row}" for row in rows])
-    assert list(open_cache(tmp_path).facts()) == [f"row {row}" for row in range(10)]
+    again = open_cache(tmp_path)
+    assert list(again.facts()) == [f"row {row}" for row in range(10)]
+    assert "row" not in str(again._headers)  # those of millions of rows stay on the disk
     assert cache.num_bytes == sum(path.stat().st_size for path in cache.path.glob("*.safetensors"))
 
 
@@ -118,3 +122,23 @@ def test_anything_else_is_another_cache(tmp_path) -> None:
 def test_a_wrong_number_of_rows_is_refused(tmp_path) -> None:
     with pytest.raises(ValueError, match="latent has 4 rows"):
         open_cache(tmp_path).write(range(8, 10), rows_of(range(4)))
+
+
+def test_a_cache_that_is_taken_away_is_told_in_one_sentence(tmp_path) -> None:
+    cache = open_cache(tmp_path)
+    fill(cache)
+    cache.read([0])
+    shutil.rmtree(cache.path)
+    assert cache.read([1])["length"].tolist() == [1]  # mapped already
+    with pytest.raises(UserError, match=rf"cache '{cache.path}': rows-000001.* cannot be read now .*--resume"):
+        cache.read([5])
+
+
+def test_only_so_many_chunks_stay_open(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("raekit.data.cache.MAX_OPEN", 2)
+    cache = open_cache(tmp_path)
+    fill(cache)
+    assert cache.read([9, 0, 5, 9])["length"].tolist() == [9, 0, 5, 9]
+    assert set(cache._open) == {1, 2}
+    mapped = {line.split("/")[-1].strip() for line in open("/proc/self/maps") if str(cache.path) in line}
+    assert mapped <= {"rows-000001.safetensors", "rows-000002.safetensors"}

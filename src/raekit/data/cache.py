@@ -15,6 +15,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +35,9 @@ from raekit.files import write_atomically
 
 WRITERS = 2
 """Threads that hash and write chunks while the next one is computed."""
+
+MAX_OPEN = 512
+"""Chunks mapped into memory at once. Each takes an entry of the system's table of mappings, which holds 65,530."""
 
 Write = Callable[..., None]
 
@@ -66,8 +71,10 @@ class TensorCache:
         self.path.mkdir(parents=True, exist_ok=True)
         if not (self.path / "cache.json").is_file():
             write_atomically(self.path / "cache.json", content)
+        # Without the facts: those of millions of rows stay on the disk.
         self._headers: dict[int, dict[str, str]] = {}
-        self._open: dict[int, dict[str, Tensor]] = {}
+        self._open: OrderedDict[int, dict[str, Tensor]] = OrderedDict()
+        self._lock = threading.Lock()  # of threads that read
         self.look_again()
 
     @property
@@ -96,7 +103,7 @@ class TensorCache:
         """Find the chunks that other processes have finished."""
         for chunk in range(self.num_chunks):
             if chunk not in self._headers and (header := _header(self.path / _name(chunk))) is not None:
-                self._headers[chunk] = header
+                self._headers[chunk] = _brief(header)
 
     def missing(self, part: int = 0, parts: int = 1, is_verified: bool = True) -> Iterator[range]:
         """The row ranges still to be computed, in order.
@@ -137,8 +144,9 @@ class TensorCache:
         header["sha256"] = _checksum(stored, header)
         chunk = rows.start // self.rows_per_chunk
         write_atomically(self.path / _name(chunk), save(stored, metadata=header))
-        self._headers[chunk] = header
-        self._open.pop(chunk, None)
+        self._headers[chunk] = _brief(header)
+        with self._lock:
+            self._open.pop(chunk, None)
 
     @contextmanager
     def filling(self) -> Iterator[Write]:
@@ -167,19 +175,20 @@ class TensorCache:
         """
         self._check_complete()
         found = [(self._chunk(row // self.rows_per_chunk), row % self.rows_per_chunk) for row in rows]
-        return storage.unpack(
-            {name: torch.stack([chunk[name][row] for chunk, row in found]) for name in self._chunk(0)}
-        )
+        return storage.unpack({name: torch.stack([chunk[name][row] for chunk, row in found]) for name in found[0][0]})
 
     def facts(self) -> Iterator[Any]:
-        """What was stored beside each row, in order.
+        """What was stored beside each row, in order; read from the disk, a chunk at a time.
 
         Raises:
-            UserError: the cache is not complete.
+            UserError: the cache is not complete, or not any more.
         """
         self._check_complete()
         for chunk in range(self.num_chunks):
-            yield from json.loads(self._headers[chunk]["facts"])
+            header = _header(self.path / _name(chunk))
+            if header is None:
+                raise self._lost(chunk, "it is absent or cut short")
+            yield from json.loads(header["facts"])
 
     def _check_complete(self) -> None:
         if not self.is_complete:
@@ -187,18 +196,39 @@ class TensorCache:
             raise UserError(f"cache {self.path}: holds {done}; run the command that made it again to finish it")
 
     def _is_sound(self, chunk: int) -> bool:
+        header = _header(self.path / _name(chunk))
         try:
             content = load_file(self.path / _name(chunk))
         except (OSError, SafetensorError):
             return False
-        header = self._headers[chunk]
-        return _checksum(content, header) == header["sha256"]
+        return header is not None and _checksum(content, header) == header["sha256"]
 
     def _chunk(self, number: int) -> dict[str, Tensor]:
         """One file, memory-mapped: pages are read when a row on them is."""
-        if number not in self._open:
-            self._open[number] = load_file(self.path / _name(number))
-        return self._open[number]
+        with self._lock:
+            if number not in self._open:
+                self._open[number] = self._loaded(number)
+            self._open.move_to_end(number)
+            while len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)
+            return self._open[number]
+
+    def _loaded(self, number: int) -> dict[str, Tensor]:
+        try:
+            return load_file(self.path / _name(number))
+        except (OSError, SafetensorError) as error:
+            raise self._lost(number, str(error)) from None
+
+    def _lost(self, number: int, why: str) -> UserError:
+        return UserError(
+            f"cache {str(self.path)!r}: {_name(number)} was there at the start and cannot be read now ({why}); leave "
+            "the cache in place while a run reads it, and go on with --resume, which makes it again"
+        )
+
+
+def _brief(header: Mapping[str, str]) -> dict[str, str]:
+    """What is asked of a chunk again and again."""
+    return {name: header[name] for name in ("sha256", "error")}
 
 
 def _header(path: Path) -> dict[str, str] | None:

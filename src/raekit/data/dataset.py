@@ -11,7 +11,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -23,7 +23,7 @@ from raekit.data.captions import with_article
 from raekit.data.labels import Labels
 from raekit.data.mixture import Domain, Mixture, domain_names
 from raekit.data.palette import PALETTE
-from raekit.data.quarantine import Skipped, first_usable
+from raekit.data.quarantine import Skipped, first_usable, left_out_of
 from raekit.data.sample import ENDLESS, Pixels, Sample, Source, SourceConfig
 from raekit.data.transforms import CHANCE_CROPS, Crop, compose, mirror, to_chw, to_square
 from raekit.data.wrapped import Checked, InMemory
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     SourceChoice = SourceConfig
 else:
     SourceChoice = component(DATASETS)
+
+T = TypeVar("T")
 
 ITEM_STREAM = 2
 """Keeps the chance of items apart from that of orders and of sources made on the fly, which use the same seed."""
@@ -144,6 +146,11 @@ class Dataset:
         caption = self._caption(sample, ground, generator)
         return Item(image, caption, sample.key, domain.name, self.label_of(sample), skipped)
 
+    @property
+    def left_out(self) -> tuple[Skipped, ...]:
+        """What the sources found unusable when they were opened; no position leads there."""
+        return left_out_of({domain.name: domain.source.left_out for domain in self.mixture.domains})
+
     def caption(self, position: int) -> str:
         """The caption at a position, as its item has it."""
         return self[position].caption
@@ -160,8 +167,11 @@ class Dataset:
             return [sample.caption, min(sample.captions, key=len)]
         return sample.captions if self.config.captions == "any" else sample.captions[:1]
 
-    def choose_caption(self, captions: Sequence[str], position: int) -> str:
-        """Which of :meth:`captions_of` the item at ``position`` has, where nothing about its picture is random."""
+    def choose_caption(self, captions: Sequence[T], position: int) -> T:
+        """Which of :meth:`captions_of`, or of what stands for them, the item at ``position`` has.
+
+        Only where nothing about its picture is random.
+        """
         generator = np.random.default_rng([ITEM_STREAM, self.seed, position])
         return captions[int(generator.integers(len(captions)))]
 

@@ -12,7 +12,7 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -72,6 +72,11 @@ def first_usable(
             skipped.append(Skipped(source, key_of(index), str(error)))
             index = (index + error.skip) % length
     raise UserError(f"source {source!r}: {MAX_SKIPS} {kind} in a row cannot be used, the last: {skipped[-1]}")
+
+
+def left_out_of(sources: Mapping[str, Mapping[str, str]]) -> tuple[Skipped, ...]:
+    """What sources found unusable when they were opened: by the name of the source, why of each by its key."""
+    return tuple(Skipped(name, key, reason) for name, found in sources.items() for key, reason in found.items())
 
 
 class Quarantine:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -111,13 +112,15 @@ class CachedData:
     ) -> None:
         _check_fixed(dataset, latent_space)
         self.dataset, self._quarantine = dataset, quarantine
+        if quarantine is not None:
+            quarantine.add(dataset.left_out)
         sizes = [len(domain.source) for domain in dataset.mixture.domains]
         self._offsets = np.concatenate([[0], np.cumsum(sizes)])
         self._latents = self._fill_latents(latent_space, settings)
-        self._labels: list[int] | None = None
+        self._labels: Tensor | None = None
         self._words: CachedWords | None = None
         if conditioner is None:
-            self._labels = [dataset.label_of(sample) for sample in _samples(self._latents)]
+            self._labels = torch.tensor(array("q", map(dataset.label_of, _samples(self._latents))))
         else:
             self._words = CachedWords(dataset, self._latents, conditioner, settings)
 
@@ -150,8 +153,8 @@ class CachedData:
     def _labels_at(self, rows: Sequence[int]) -> Tensor | None:
         if self._labels is None:
             return None
-        labels = [self._labels[row] for row in rows]
-        return torch.tensor(labels) if min(labels) >= 0 else None
+        labels = self._labels[list(rows)]
+        return labels if int(labels.min()) >= 0 else None
 
     @torch.no_grad()
     def _fill_latents(self, latent_space: Autoencoder, settings: CacheSettings) -> TensorCache:
@@ -200,21 +203,28 @@ class CachedWords:
         self, dataset: Dataset, latents: TensorCache, conditioner: PromptConditioner, settings: CacheSettings
     ) -> None:
         self.dataset, self.conditioner = dataset, conditioner
-        self._captions = [dataset.captions_of(sample) for sample in _samples(latents)]
-        texts = sorted({text for captions in self._captions for text in captions})
-        self._rows = {text: row for row, text in enumerate(texts)}
+        texts = sorted({text for sample in _samples(latents) for text in dataset.captions_of(sample)})
+        rows = {text: row for row, text in enumerate(texts)}
+        # The words themselves are not kept: for each caption of each sample, one after the other, its row.
+        self._rows, self._firsts = array("q"), array("q", [0])
+        for sample in _samples(latents):
+            self._rows.extend(rows[text] for text in dataset.captions_of(sample))
+            self._firsts.append(len(self._rows))
         self._features = _fill_features(conditioner, texts, settings)
 
     def at(self, samples: Sequence[int], positions: Sequence[int]) -> dict[str, Tensor]:
         """Features of the captions that the given samples have at the given positions of the data stream."""
         pairs = zip(samples, positions, strict=True)
-        chosen = [self.dataset.choose_caption(self._captions[sample], position) for sample, position in pairs]
-        return self._read([self._rows[text] for text in chosen])
+        return self._read([self.dataset.choose_caption(self._rows_of(sample), position) for sample, position in pairs])
 
     def some(self, count: int) -> dict[str, Tensor]:
         """Features of ``count`` captions, evenly spread over the sorted captions (all, if fewer)."""
         total = self._features.num_rows
         return self._read([total * k // min(count, total) for k in range(min(count, total))])
+
+    def _rows_of(self, sample: int) -> Sequence[int]:
+        """Of the features of each caption of a sample."""
+        return self._rows[self._firsts[sample] : self._firsts[sample + 1]]
 
     def _read(self, rows: Sequence[int]) -> dict[str, Tensor]:
         return self.conditioner.unpack(self._features.read(rows))
