@@ -72,10 +72,10 @@ def test_broken_lines_are_counted_and_the_first_named(write, caplog) -> None:
     with caplog.at_level(logging.WARNING):
         source = open_lines(write(good, *broken, b"", {**good, "caption": "naught"}, {"image": "a\0b"}))
     assert [sample.caption for sample in source] == ["zero", "naught"]
-    assert len(source.lines.left_out) == 7
+    assert len(source.left_out) == 7
     assert "7 lines left out: line 2: is not JSON" in caplog.text
     assert "line 3: holds a str, not an object; line 4: has no 'image', ..." in caplog.text
-    assert source.lines.left_out[5] == "line 7: names a picture on the web (https://a/b.png); download it first"
+    assert source.left_out["000000007"] == "line 7: names a picture on the web (https://a/b.png); download it first"
 
 
 def test_pictures_that_cannot_be_read_are_bad_samples(write, tmp_path) -> None:

@@ -176,8 +176,8 @@ def test_a_shard_that_is_broken_where_it_comes_from_and_not_counted_is_passed_ov
         broken = dataset(place, cache=str(tmp_path / "copies"), lanes=4)
         found = [caption for batch in Loader(broken, 5, stop=15) for caption in batch.captions]
         assert sorted(found) == sorted(f"number {n}" for n in range(20) if n // 5 != 1)
-        ((key, reason),) = broken.mixture.domains[0].source.left_out.items()
-        assert key == "web-1" and "cut short" in reason
+        (left_out,) = broken.left_out
+        assert (left_out.source, left_out.key) == ("streamed_shards", "web-1") and "cut short" in left_out.reason
     # Once, and once more; not again when its turn comes.
     assert sum(line.startswith("GET") and line.endswith("web-1.tar") for line in asked) == 2
     with pytest.raises(UserError, match="hold no samples .*cut short"):

@@ -94,6 +94,20 @@ def test_a_conversation_that_cannot_be_used_is_replaced_and_noted(tmp_path: Path
     assert stage.quarantine.counts() == {"requests": 1}
 
 
+def test_broken_lines_of_a_file_are_written_down(tmp_path: Path) -> None:
+    values = tiny_recipes.unified(tmp_path)
+    turns = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]
+    path = tmp_path / "talk.jsonl"
+    path.write_text(f"no JSON\n{json.dumps({'conversations': turns})}\n" + "{}\n" * 4)
+    values["data"] = {"mixture": [{"name": "llava", "path": str(path)}], "max_tokens": 100}
+    stage = Unified(tiny_recipes.resolve(values), CPU)
+    next(stage.batches(0, 2))
+    rows = [json.loads(line) for line in stage.quarantine.path.read_text().splitlines()]
+    assert sorted(row["key"] for row in rows) == [f"{number:09d}" for number in (1, 3, 4, 5, 6)]
+    assert any(row["reason"].startswith("line 1: is not JSON") for row in rows)
+    assert stage.quarantine.counts() == {"llava": 5}
+
+
 def test_packing_saves_rows(tmp_path: Path) -> None:
     stage = build(tmp_path, data={"row_tokens": 400})
     batch = next(stage.batches(0, 8))

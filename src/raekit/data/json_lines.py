@@ -32,7 +32,7 @@ class JsonLines:
     Attributes:
         path: of the file, without a ``~``.
         image_folder: likewise.
-        left_out: why each line was left out that cannot be used.
+        left_out: why each line was left out that cannot be used, by its key.
 
     Raises:
         UserError: there is no such file.
@@ -44,12 +44,12 @@ class JsonLines:
         if not self.path.is_file():
             raise UserError(f"path {self.path}: no such file; give a file with one JSON object a line")
         self._numbers, self._offsets = array("q"), array("q")  # line and byte where each object begins
-        self.left_out: list[str] = []
+        self.left_out: dict[str, str] = {}
         for number, offset, line in lines_of(self.path):
             try:
                 check(record_in(line, f"line {number}"), f"line {number}")
             except BadSample as error:
-                self.left_out.append(str(error))
+                self.left_out[_key(number)] = str(error)
             else:
                 self._numbers.append(number)
                 self._offsets.append(offset)
@@ -69,7 +69,7 @@ class JsonLines:
 
     def key_of(self, index: int) -> str:
         """The number of the line, from 1, as text that sorts as it does."""
-        return f"{self._numbers[index]:09d}"
+        return _key(self._numbers[index])
 
     def name_of(self, index: int) -> str:
         """File and line, for messages."""
@@ -87,6 +87,10 @@ class JsonLines:
         except OSError as error:
             raise BadSample(f"{place} ({self.name_of(index)}): cannot be read ({error.strerror})") from None
         return decode_image(content, str(place))
+
+
+def _key(number: int) -> str:
+    return f"{number:09d}"
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, int, bytes]]:

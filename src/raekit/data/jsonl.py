@@ -51,7 +51,8 @@ class Jsonl(Source):
             fields.update(record)
 
         self.lines = JsonLines(config.path, config.image_folder, check)
-        left_out.report(self.lines.path, "lines", self.lines.left_out, len(self), "names no picture")
+        self.left_out = self.lines.left_out
+        left_out.report(self.lines.path, "lines", [*self.left_out.values()], len(self), "names no picture")
         if config.caption not in (None, *fields):
             raise UserError(f"caption {config.caption!r}: no such field in {self.lines.path}; known: {sorted(fields)}")
 

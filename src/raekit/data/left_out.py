@@ -1,7 +1,7 @@
 """What a file holds that cannot be used, told in one sentence: the first few by name, the others by number.
 
 In: why each line, sample or conversation is of no use, in sentences that name it. Out: one sentence, as a warning, or
-as an error where nothing else is there.
+as an error where nothing else is there. A run writes all of them down in its ``quarantine.jsonl``.
 """
 
 from __future__ import annotations

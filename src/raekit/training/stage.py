@@ -277,6 +277,7 @@ class Stage(ABC):
         rank, world = distributed.rank(), distributed.world()
         loader = Loader(dataset, size, rank=rank, world=world, start_position=position, settings=settings)
         loader.quarantine = self.quarantine
+        self.quarantine.add(dataset.left_out)
         return iter(loader)
 
     def blocks(self) -> list[nn.Module]:

@@ -126,6 +126,7 @@ class Unified(Stage2):
         rank, world = distributed.rank(), distributed.world()
         loader = ConversationLoader(self.talks, size, rank, world, start_position=position)
         loader.quarantine = self.quarantine
+        self.quarantine.add(self.talks.left_out)
         for talks in loader:
             yield self._collated(talks, self.config.data.row_tokens)
 

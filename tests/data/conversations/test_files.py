@@ -71,14 +71,14 @@ def test_broken_lines_are_counted_named_and_left_out(tmp_path: Path, caplog: pyt
     lines = [*BROKEN[:2], json.dumps(GOOD[0]), "", *BROKEN[2:], json.dumps(GOOD[2])]
     with caplog.at_level(logging.WARNING):
         source = Llava(Llava.Config(path=jsonl(tmp_path, *lines)))
-    assert len(source) == 2 and len(source.lines.left_out) == 6
+    assert len(source) == 2 and len(source.left_out) == 6
     assert [int(source.conversation(index, CHANCE).key) for index in (0, 1)] == [3, 9]
     (message,) = caplog.messages
     assert "6 lines left out: line 1: is not JSON" in message and "line 2: holds a list" in message
     assert message.endswith(", ...")
     assert (
-        "stands 2 times, beside 1 pictures" in source.lines.left_out[3]
-        and "download it first" in source.lines.left_out[4]
+        "stands 2 times, beside 1 pictures" in source.left_out["000000006"]
+        and "download it first" in source.left_out["000000007"]
     )
 
 
@@ -122,7 +122,7 @@ def test_tars(tmp_path: Path) -> None:
         "h": {".txt": b"nothing"},
     }
     source = ConversationShards(ConversationShards.Config(path=shard(tmp_path / "t.tar", samples)))
-    assert len(source) == 6 and source.left_out == ["t.tar:h has no .json"]
+    assert len(source) == 6 and source.left_out == {"t/h": "t.tar:h has no .json"}
     talks = [source.conversation(index, CHANCE) for index in range(4)]
     assert [[int(image[0, 0, 0]) for image in talk.images] for talk in talks] == [[1], [2, 3], [], [5]]
     assert [talk.key for talk in talks] == ["t/a", "t/b", "t/c", "t/d"]

@@ -59,6 +59,9 @@ class ConversationConfig(PartConfig):
 class ConversationSource(ABC):
     """A map-style set of conversations: the same index and the same chance give the same conversation."""
 
+    left_out: Mapping[str, str] = {}
+    """What was found unusable when the source was opened, so that no index leads to it: why, by its name."""
+
     @abstractmethod
     def __len__(self) -> int:
         """Number of conversations; ``ENDLESS`` for a source made on the fly."""
@@ -94,6 +97,7 @@ class OfPictures(ConversationSource):
 
     def __init__(self, settings: SourceConfig) -> None:
         self.source = opened(settings)
+        self.left_out = self.source.left_out
 
     def __len__(self) -> int:
         return len(self.source)

@@ -20,7 +20,7 @@ from raekit.data.conversations import CONVERSATIONS
 from raekit.data.conversations.base import Conversation, ConversationConfig, ConversationSource, Turn
 from raekit.data.mixture import Domain, Mixture, domain_names
 from raekit.data.palette import PALETTE
-from raekit.data.quarantine import Skipped, first_usable
+from raekit.data.quarantine import Skipped, first_usable, left_out_of
 from raekit.data.sample import BadSample, Pixels, Source
 from raekit.data.transforms import Crop, compose, to_chw, to_square
 
@@ -110,6 +110,11 @@ class ConversationData:
             for name, source, settings in zip(self.names, self.sources, settings.mixture, strict=True)
         ]
         self.mixture = Mixture(domains, seed, settings.shuffle)
+
+    @property
+    def left_out(self) -> tuple[Skipped, ...]:
+        """What the sources found unusable when they were opened; no position leads there."""
+        return left_out_of(dict(zip(self.names, (source.left_out for source in self.sources), strict=True)))
 
     def __getitem__(self, position: int) -> Talk:
         place = self.mixture.locate(position)

@@ -57,7 +57,8 @@ class Llava(ConversationSource):
     def __init__(self, config: Config) -> None:
         self.config = config
         self.lines = JsonLines(config.path, config.image_folder, self._read)
-        left_out.report(self.lines.path, "lines", self.lines.left_out, len(self), LACKING)
+        self.left_out = self.lines.left_out
+        left_out.report(self.lines.path, "lines", [*self.left_out.values()], len(self), LACKING)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -110,13 +111,12 @@ class ConversationShards(ConversationSource):
             raise UserError(f"path {self.path}: holds no .tar files; give those with the conversations")
         self._samples: list[tuple[int, str, Span]] = []
         self._pictures: dict[tuple[int, str], tuple[Span, ...]] = {}
-        self.left_out: list[str] = []
-        """Samples without a JSON, and pictures that nothing is said about."""
+        self.left_out: dict[str, str] = {}  # samples without a JSON, and pictures that nothing is said about
         for number, path in enumerate(self.paths):
             index = index_tar(path)
             for key, members in zip(index.keys, index.members, strict=True):
                 self._add(number, key, members)
-        left_out.report(self.path, "samples", self.left_out, len(self), LACKING)
+        left_out.report(self.path, "samples", [*self.left_out.values()], len(self), LACKING)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -142,7 +142,7 @@ class ConversationShards(ConversationSource):
         if ".json" in members:
             self._samples.append((tar, key, members[".json"]))
         elif not named:
-            self.left_out.append(f"{self.paths[tar].name}:{key} has no .json")
+            self.left_out[f"{self.paths[tar].stem}/{key}"] = f"{self.paths[tar].name}:{key} has no .json"
 
     def _spans(self, tar: int, key: str, record: Mapping[str, Any], name: str) -> tuple[Span, ...]:
         """Where the pictures of a sample lie."""
