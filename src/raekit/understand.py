@@ -207,6 +207,20 @@ class Understander:
                 answers[place] = chat.text(ids).strip()
         return answers
 
+    def refusal(self, question: Question, room: int, answer: str = "") -> str | None:
+        """Why a question cannot be asked; None where it can.
+
+        Args:
+            question: as for :meth:`ask`.
+            room: tokens of the longest answer.
+            answer: one that will be scored, which may be longer.
+        """
+        try:
+            self._row(question, max(room, len(self.model.chat.words(answer)) + 1 if answer else 0))
+        except UserError as error:
+            return str(error)
+        return None
+
     @torch.no_grad()
     def score(
         self,

@@ -20,10 +20,14 @@ class Scripted(Understander):
 
     def __init__(self) -> None:
         self.asked: list[Question] = []
+        self.longest = 1000
 
     def ask(self, questions: Any, batch_size: int = 1, progress: Any = None, **options: Any) -> list[str]:
         self.asked, self.options = list(questions), options
         return ["B."] * len(self.asked)
+
+    def refusal(self, question: Question, room: int, answer: str = "") -> str | None:
+        return "question: too long" if len(question.turns[0].text) > self.longest else None
 
 
 def rows_file(path: Path, *rows: Any) -> Path:
@@ -44,6 +48,17 @@ def test_rows_become_questions_and_answers_a_file(tmp_path: Path) -> None:
         {"question_id": "5_0", "prediction": "B"},
         {"question_id": "6_0", "prediction": "B"},
     ]
+
+
+def test_rows_that_cannot_be_asked_are_answered_with_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    one = Scripted()
+    with caplog.at_level("WARNING"):
+        predicted = benchmarks.predict(one, "seed", [ROW, {**ROW, "question": "who? " * 300}, ROW])
+    assert [each.answer for each in predicted] == ["B.", "", "B."] and len(one.asked) == 2
+    assert "seed: answered with nothing: 1 rows left out: row 1: question: too long" in caplog.text
+    one.longest = 0
+    with pytest.raises(UserError, match="seed: none can be asked; 2 rows left out: row 0: question: too long"):
+        benchmarks.predict(one, "seed", [ROW, ROW])
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

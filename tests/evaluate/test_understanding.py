@@ -156,6 +156,22 @@ def test_recipes_that_ship_are_found_from_anywhere(tmp_path: Path, monkeypatch: 
     assert find_questions("recipes/nano/unified.yaml") == shipped.PACKAGE / "recipes/nano/unified.yaml"
 
 
+def test_what_is_longer_than_the_model_reads_is_left_out(understander: Understander, tmp_path: Path) -> None:
+    limit = understander.model.conditioner.max_length
+    lines = [
+        {"conversations": [{"from": "human", "value": text}, {"from": "gpt", "value": answer}]}
+        for text, answer in (("what?", "a"), ("what? " * limit, "a"), ("what?", "a " * limit))
+    ]
+    path = tmp_path / "talk.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    asked = open_items(str(path), understander, num=10)
+    report = evaluate_understanding(understander, asked, max_tokens=2)
+    assert len(report.questions) == 1 and len(report.left_out) == 2
+    assert report.left_out[0].startswith("000000002: question: ") and "reads" in report.left_out[1]
+    with pytest.raises(UserError, match="none of its questions can be asked; the last: 000000003"):
+        evaluate_understanding(understander, Items(asked.items[1:], "here"), max_tokens=2)
+
+
 def test_what_is_refused(understander: Understander, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="num: 0 conversations of each source"):
         open_items("x", understander, num=0)

@@ -20,10 +20,12 @@ want the letter of a choice.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from raekit.data import left_out
 from raekit.data.json_lines import lines_of
 from raekit.data.records import record_in
 from raekit.data.sample import BadSample
@@ -31,6 +33,8 @@ from raekit.errors import UserError
 from raekit.evaluate.benchmark_forms import BENCHMARKS, Asked, Benchmark, Predicted, Row, is_picture
 from raekit.files import write_files
 from raekit.understand import BATCH_SIZE, Progress, Question, Understander
+
+_log = logging.getLogger(__name__)
 
 NOT_SCORED = "these are answers, not scores: the benchmark's own tool or server makes scores of them"
 
@@ -45,6 +49,9 @@ def predict(
 ) -> list[Predicted]:
     """Ask all questions of a benchmark, greedily, as the published evaluations do.
 
+    A row that is too long for the model, or has too many pictures, gets an empty answer, and the log counts and names
+    such rows.
+
     Args:
         understander: who is asked.
         name: of the benchmark, a key of :data:`BENCHMARKS`.
@@ -54,7 +61,7 @@ def predict(
         progress: see :data:`~raekit.understand.Progress`.
 
     Raises:
-        UserError: another benchmark, no rows, a row without a field, or as
+        UserError: another benchmark, no rows, a row without a field, no row that can be asked, or as
             :meth:`~raekit.understand.Understander.ask`.
     """
     benchmark = benchmark_of(name)
@@ -66,7 +73,17 @@ def predict(
     if not asked:
         raise UserError(f"{name}: no rows; give those of {benchmark.data}")
     questions = [Question.of(one.text, one.pictures) for _, one in asked]
-    answers = understander.ask(questions, batch_size, progress, max_tokens=max_tokens)
+    refusals = [understander.refusal(question, max_tokens) for question in questions]
+    if reasons := [f"row {place}: {reason}" for place, reason in enumerate(refusals) if reason is not None]:
+        told = left_out.sentence("rows", reasons)
+        if len(reasons) == len(questions):
+            raise UserError(f"{name}: none can be asked; {told}")
+        _log.warning("%s: answered with nothing: %s", name, told)
+    places = [place for place, reason in enumerate(refusals) if reason is None]
+    answers = [""] * len(questions)
+    given = understander.ask([questions[place] for place in places], batch_size, progress, max_tokens=max_tokens)
+    for place, answer in zip(places, given, strict=True):
+        answers[place] = answer
     return [
         Predicted(row, place, one, answer)
         for place, ((row, one), answer) in enumerate(zip(asked, answers, strict=True))

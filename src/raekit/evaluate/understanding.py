@@ -37,7 +37,7 @@ from raekit.understand import BATCH_SIZE, Question, Score, Understander
 ASKING_STREAM = 6
 """Keeps the chance of these questions apart from that of other things made with the same seed."""
 LONGEST = 1 << 20
-"""Tokens of a conversation in a file: whatever the language model reads."""
+"""Tokens of a conversation in a file: what the language model does not read is left out when it is asked."""
 
 Progress = Callable[[int], None]
 """Told how many questions are done, over all sets of pictures."""
@@ -52,12 +52,14 @@ class Item:
         answer: the true one.
         kind: of question; figures are told apart by it.
         prompt: a caption that is true of the picture, so that what is drawn from it has the same answer; empty if none.
+        key: of the conversation or sample that it comes from.
     """
 
     question: Question
     answer: str
     kind: str
     prompt: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def evaluate_understanding(
     batch_size: int = BATCH_SIZE,
     progress: Progress | None = None,
 ) -> UnderstandingReport:
-    """Ask all questions, greedily.
+    """Ask all questions, greedily; those that the model cannot be asked are left out, counted and named.
 
     Args:
         understander: who is asked.
@@ -162,9 +164,10 @@ def evaluate_understanding(
         progress: see :data:`Progress`.
 
     Raises:
-        UserError: nothing to draw from, or as :meth:`~raekit.understand.Understander.ask`.
+        UserError: nothing to draw from, nothing that can be asked, or as :meth:`~raekit.understand.Understander.ask`.
     """
-    items, done = asked.items, 0
+    items, left_out = _askable(understander, asked, max_tokens)
+    done = 0
     sets: dict[str, Sequence[Item | None]] = {TRUE: items, OTHER: shifted(items)}
     if generator is not None:
         sets[DRAWN] = drawn(generator, items, seed, batch_size)
@@ -176,7 +179,7 @@ def evaluate_understanding(
         answers = understander.ask(questions, batch_size, max_tokens=max_tokens)
         scores = understander.score(questions, expected, batch_size)
         judged[name] = _spread(len(items), places, answers, expected, scores)
-        done += len(items)
+        done += len(asked.items)
         if progress is not None:
             progress(done)
     settings = {
@@ -188,7 +191,25 @@ def evaluate_understanding(
         "drawn by": None if generator is None else generator.checksum,
     }
     texts = [(item.kind, item.question.turns[-1].text.replace(IMAGE, "").strip(), item.answer) for item in items]
-    return UnderstandingReport(settings, texts, judged, asked.left_out)
+    return UnderstandingReport(settings, texts, judged, left_out)
+
+
+def _askable(understander: Understander, asked: Items, max_tokens: int) -> tuple[list[Item], list[str]]:
+    """The questions that the model can be asked, and why each of the others, and whatever else, was left out.
+
+    Raises:
+        UserError: none can.
+    """
+    items, left_out = list[Item](), list(asked.left_out)
+    for item in asked.items:
+        reason = understander.refusal(item.question, max_tokens, item.answer)
+        if reason is None:
+            items.append(item)
+        else:
+            left_out.append(f"{item.key or item.kind}: {reason}")
+    if not items:
+        raise UserError(f"data {asked.origin!r}: none of its questions can be asked; the last: {left_out[-1]}")
+    return items, left_out
 
 
 def shifted(items: Sequence[Item]) -> list[Item | None]:
@@ -255,7 +276,7 @@ def _read(data: ConversationData, num: int) -> tuple[list[Item], list[str]]:
         if isinstance(source, Questions):
             prompt = _caption(source, data.mixture.locate(position).index)
         images = () if talk.images is None else tuple(talk.images)
-        items += items_of(talk.turns, images, talk.domain, prompt)
+        items += items_of(talk.turns, images, talk.domain, prompt, talk.key)
     return items, left_out
 
 
@@ -275,7 +296,7 @@ def _made(source: Questions, num: int, seed: int) -> tuple[list[Item], list[str]
             asked = ask(kind, facts, source.untrue, np.random.default_rng([ASKING_STREAM, seed, int(index), number]))
             if asked is not None:
                 question = Question.of(asked.question, [sample.image])
-                items[kind].append(Item(question, asked.answer, kind, sample.caption))
+                items[kind].append(Item(question, asked.answer, kind, sample.caption, sample.key))
     return [item for each in items.values() for item in each], left_out
 
 
@@ -286,7 +307,7 @@ def _caption(source: Questions, index: int) -> str:
         return ""
 
 
-def items_of(turns: Sequence[Turn], images: Sequence[Any], kind: str, prompt: str = "") -> list[Item]:
+def items_of(turns: Sequence[Turn], images: Sequence[Any], kind: str, prompt: str = "", key: str = "") -> list[Item]:
     """The questions of a conversation: one for each answer in words, all that was said before it included.
 
     Args:
@@ -294,6 +315,7 @@ def items_of(turns: Sequence[Turn], images: Sequence[Any], kind: str, prompt: st
         images: in the order of their places.
         kind: of question.
         prompt: see :class:`Item`.
+        key: likewise.
     """
     items, num_shown = [], 0
     for place, turn in enumerate(turns):
@@ -301,6 +323,6 @@ def items_of(turns: Sequence[Turn], images: Sequence[Any], kind: str, prompt: st
             break  # after a picture that was to be drawn, what is said is about that
         if turn.role == "assistant" and place:
             question = Question(tuple(turns[:place]), tuple(images[:num_shown]))
-            items.append(Item(question, turn.text.strip(), kind, prompt))
+            items.append(Item(question, turn.text.strip(), kind, prompt, key))
         num_shown += turn.text.count(IMAGE)
     return items
