@@ -223,6 +223,15 @@ def test_the_fingerprint_follows_names_counts_and_content(shards: str, server, t
     assert source(f"{tmp_path}/moved/000.tar").fingerprint() == own["cats"]
 
 
+def test_the_order_has_another_fingerprint_once_a_shard_is_added(shards: str, tmp_path: Path, write_shard) -> None:
+    grown = f"{tmp_path}/web-*.tar"
+    first = dataset(grown).mixture.fingerprint()
+    assert dataset(shards).mixture.fingerprint() == first != dataset(shards, lanes=2).mixture.fingerprint()
+    assert dataset(shards).with_seed(4).mixture.fingerprint() != first
+    write_shard("web-4.tar", range(5))
+    assert dataset(grown).mixture.fingerprint() != first
+
+
 def test_pixels_are_those_of_a_source_read_at_random(shards: str, tmp_path: Path) -> None:
     settings = {"mixture": [{"name": "shards", "path": tmp_path}], "image_size": 8, "shuffle": False}
     straight = build_dataset(DataConfig.model_validate(settings))

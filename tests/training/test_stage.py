@@ -10,8 +10,10 @@ import torch
 from pydantic import ValidationError
 
 import tiny_recipes
+from raekit.data.conversations import base
+from raekit.training import STAGES
 from raekit.training.loop import Trainer
-from raekit.training.stage import TrainConfig
+from raekit.training.stage import Stage, TrainConfig
 from raekit.training.stage1 import Stage1
 
 
@@ -49,3 +51,17 @@ def test_a_run_notes_what_it_cannot_read_and_logs_how_long_it_waited(tmp_path: P
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-2])
     assert last["bad/folder"] == 1 and last["samples/folder"] == 16
     assert 0 <= last["read_wait"] <= last["data_wait"] <= 1 and last["longest_wait_seconds"] > 0
+
+
+@pytest.mark.parametrize("stage", ["encoder", "stage1", "stage2", "unified"])
+def test_the_fingerprint_of_the_data_follows_what_positions_lead_to(stage: str, tmp_path: Path) -> None:
+    def opened() -> Stage:
+        base._opened.cache_clear()  # each start of a run looks anew
+        return STAGES[stage](tiny_recipes.resolve(values), torch.device("cpu"))
+
+    values = getattr(tiny_recipes, stage)(tmp_path)
+    first = opened().data_fingerprint()
+    assert first and opened().data_fingerprint() == first
+    picture = next((tmp_path / "pictures").glob("*.png"))
+    (tmp_path / "pictures" / "zz.png").write_bytes(picture.read_bytes())
+    assert opened().data_fingerprint() != first

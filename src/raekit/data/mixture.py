@@ -20,6 +20,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from raekit.data.fingerprint import fingerprint_of
 from raekit.data.sample import PartConfig, Source
 from raekit.errors import UserError
 
@@ -92,6 +93,11 @@ class Mixture:
             count = cycles * int(self._per_cycle[number]) + int(self._taken[turn, number])
             counts[domain.name] = counts.get(domain.name, 0) + count
         return counts
+
+    def fingerprint(self) -> str:
+        """Digits that change when positions may lead to other samples than before: a source grew, weights moved."""
+        rows = [(domain.name, domain.weight, domain.source.order_fingerprint()) for domain in self.domains]
+        return fingerprint_of([self.seed, self.is_shuffled, *rows])
 
     @property
     def epoch_length(self) -> int | None:

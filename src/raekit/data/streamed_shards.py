@@ -171,6 +171,10 @@ class StreamedShards(Source):
         rows = zip(map(_name, self.addresses), self.counts, contents, strict=True)
         return fingerprint_of([self.config.image, self.config.caption, *rows])
 
+    def order_fingerprint(self) -> str:
+        cfg, names = self.config, map(_name, self.addresses)
+        return fingerprint_of([cfg.shuffle_buffer, cfg.lanes, cfg.lane_run, *zip(names, self.counts, strict=True)])
+
     def _content_of(self, address: str) -> str:
         if is_remote(address):
             return identity_of(address, self._retry_seconds)

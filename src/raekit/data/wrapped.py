@@ -47,6 +47,9 @@ class Wrapped(Source):
     def fingerprint(self) -> str:
         return self._source.fingerprint()
 
+    def order_fingerprint(self) -> str:
+        return self._source.order_fingerprint()
+
 
 class Checked(Wrapped):
     """A source whose pictures have a usable shape and, where they are told by their captions, one.

@@ -114,6 +114,9 @@ class EncoderStage(Stage):
     def batches(self, position: int, size: int) -> Iterator[Batch]:
         return self.read(self.dataset, position, size)
 
+    def data_fingerprint(self) -> str:
+        return self.dataset.mixture.fingerprint()
+
     def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         image = jitter(to_float(batch.image.to(self.device)), draws.normal(PURPOSE_JITTER, (3,)), self.config.jitter)
         tokens, embedding = self._see(image)

@@ -289,6 +289,10 @@ class Stage(ABC):
         del position
         return {}
 
+    def data_fingerprint(self) -> str:
+        """Digits that change when positions of the data stream may hold other samples; empty where none are read."""
+        return ""
+
     def autocast(self) -> AbstractContextManager[object]:
         """The recipe's arithmetic."""
         return autocast(self.config.train.precision, self.device)

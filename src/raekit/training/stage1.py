@@ -125,6 +125,9 @@ class Stage1(Stage):
     def counts(self, position: int) -> dict[str, int]:
         return self.dataset.mixture.counts(position)
 
+    def data_fingerprint(self) -> str:
+        return self.dataset.mixture.fingerprint()
+
     @torch.no_grad()
     def prepare(self, batch: Batch) -> Pictures:
         """Pictures on the device and through the frozen encoder."""

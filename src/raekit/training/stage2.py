@@ -240,6 +240,9 @@ class Stage2(Stage):
     def counts(self, position: int) -> dict[str, int]:
         return self.dataset.mixture.counts(position)
 
+    def data_fingerprint(self) -> str:
+        return self.dataset.mixture.fingerprint()
+
     def loss(self, batch: CachedBatch | Batch, draws: Draws) -> dict[str, Tensor]:
         """``loss``; with an early head also its parts, ``flow`` of the last layer and ``self`` of the early one."""
         return {name: value.mean() for name, value in self._terms(batch, draws, is_training=True).items()}

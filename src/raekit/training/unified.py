@@ -133,6 +133,9 @@ class Unified(Stage2):
     def counts(self, position: int) -> dict[str, int]:
         return self.talks.mixture.counts(position)
 
+    def data_fingerprint(self) -> str:
+        return self.talks.mixture.fingerprint()
+
     def prepare(self, batch: Conversations) -> Seen:
         """A micro-batch through the frozen networks."""
         with self.autocast():

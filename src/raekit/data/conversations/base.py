@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raekit.data import DATASETS
+from raekit.data.fingerprint import names_digest
 from raekit.data.sample import ENDLESS, BadSample, PartConfig, Pixels, Source, SourceConfig
 from raekit.errors import UserError
 
@@ -87,6 +88,10 @@ class ConversationSource(ABC):
         """A random order of all indices of a finite source, the same for the same seed; of an epoch of training."""
         return np.random.default_rng(list(seed)).permutation(len(self))
 
+    def order_fingerprint(self) -> str:
+        """Digits that change when an index may lead to another conversation."""
+        return names_digest(len(self), self.key_of)
+
 
 class OfPictures(ConversationSource):
     """Conversations about the pictures of a source; each picture's index is that of its conversation.
@@ -111,6 +116,9 @@ class OfPictures(ConversationSource):
 
     def order(self, seed: Sequence[int]) -> Sequence[int] | NDArray[np.int64]:
         return self.source.order(seed)
+
+    def order_fingerprint(self) -> str:
+        return self.source.order_fingerprint()
 
 
 def opened(settings: SourceConfig) -> Source:
