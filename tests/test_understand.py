@@ -18,7 +18,6 @@ from raekit.latent_file import Latent
 from raekit.multimodal.batch import Spoken, collate
 from raekit.multimodal.chat import Chat, Turn
 from raekit.multimodal.eye import eye_of
-from raekit.multimodal.unified import UnifiedModel
 from raekit.multimodal.writing import write
 from raekit.understand import Question, Understander
 from tiny_unified import in_rae, in_vae
@@ -124,8 +123,10 @@ def test_a_model_that_only_reads(understander: Understander, tmp_path: Path) -> 
     seeing.eye = eye_of(seeing.conditioner.config, seeing.latent_space)
     with pytest.raises(UserError, match="image: this model reads words only"):
         Understander(seeing).answer(IMAGES[:1], "what?")
-    with pytest.raises(UserError, match="its condition is 'query', which only reads prompts"):
-        UnifiedModel.of(tiny_generator.text_to_image(tmp_path))
+    with pytest.raises(UserError, match="its condition is 'query', which only reads text prompts"):
+        Understander.of(tiny_generator.text_to_image(tmp_path / "text"))
+    with pytest.raises(UserError, match="its condition is 'label', which only reads class labels; questions need"):
+        Understander.of(tiny_generator.class_to_image(tmp_path / "classes"))
 
 
 @pytest.mark.parametrize(

@@ -229,5 +229,5 @@ def test_a_model_that_only_reads(tmp_path: Path) -> None:
 def test_it_is_a_view_of_a_generator(model: UnifiedModel, tmp_path: Path) -> None:
     parts = {name: getattr(model, name) for name in ("conditioner", "backbone", "transport", "latent_space")}
     assert UnifiedModel.of(SimpleNamespace(**parts)).modules == model.modules
-    with pytest.raises(UserError, match="its condition is 'query', which only reads prompts"):
+    with pytest.raises(UserError, match="its condition is 'query', which only reads text prompts"):
         UnifiedModel.of(tiny_generator.text_to_image(tmp_path))

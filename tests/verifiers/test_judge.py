@@ -102,6 +102,11 @@ def test_who_cannot_judge_is_refused_at_once(generator: TextToImage, choice: Any
         Judge.of(choice, generator)
 
 
+def test_a_class_model_cannot_be_asked(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="verifier answer_logits: model: its condition is 'label', which only reads cl"):
+        Judge.of("answer_logits", tiny_generator.class_to_image(tmp_path))
+
+
 def test_the_latents_of_a_vae_cannot_be_judged(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="verifier prompt_confidence: .*latent space of a VAE.*siglip_score"):
         Judge.of("prompt_confidence", Asked(in_vae(tmp_path)))

@@ -39,9 +39,11 @@ DIFFUSION_WEIGHT = 2.0
 
 
 class Drawing(Denoiser, Protocol):
-    """What this needs of a generator: :class:`~raekit.generate.TextToImage` has it."""
+    """What this needs of a generator: :class:`~raekit.generate.ImageGenerator` has it."""
 
+    config: Any
     latent_space: Any
+    prompt_kind: Any
 
 
 class UnifiedModel:
@@ -87,8 +89,8 @@ class UnifiedModel:
         """
         if not isinstance(generator.conditioner, UnifiedConditioner):
             raise UserError(
-                f"model: its condition is {generator.conditioner.config.name!r}, which only reads prompts; questions "
-                "need a model trained with the condition 'unified'"
+                f"model: its condition is {generator.config.condition.name!r}, which only reads "
+                f"{generator.prompt_kind}; questions need a model trained with the condition 'unified'"
             )
         return cls(generator.conditioner, generator.backbone, generator.transport, generator.latent_space, tower)
 
