@@ -20,11 +20,16 @@ def fresh(generator: TextToImage, **settings: Any) -> Adapter:
 def saved(folder: Path) -> tuple[Path, Path]:
     """The directories of a generator, and of adapters of both its parts that say something."""
     path = tiny_generator.saved(folder)
+    return path, beside(path, folder / "adapters" / "mine")
+
+
+def beside(path: Path, folder: Path) -> Path:
+    """``folder``, where adapters of both parts of the generator at ``path`` were saved that say something."""
     generator = TextToImage.load(path, "cpu", "fp32")
     adapter = fresh(generator, parts=("backbone", "language_model"))
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in adapter.parameters().values():
             parameter.copy_(0.3 * torch.randn_like(parameter))
-    adapter.save(folder / "adapters" / "mine", generator.checksum)
-    return path, folder / "adapters" / "mine"
+    adapter.save(folder, generator.checksum)
+    return folder

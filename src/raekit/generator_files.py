@@ -102,18 +102,18 @@ class GeneratorFiles:
         if checksum != self.latent_checksum:
             raise UserError(_mismatch(self.directory, self.latent_checksum, name, checksum))
 
-    def load_into(self, modules: Mapping[str, nn.Module], optional: str = "") -> None:
+    def load_into(self, modules: Mapping[str, nn.Module], optional: tuple[str, ...] = ()) -> None:
         """Put the weights into modules of their shapes.
 
         Args:
             modules: ``backbone`` and ``conditioner``, changed in place.
-            optional: start of the names in a module's state that may be missing here; empty = none may.
+            optional: starts of the names, such as ``conditioner.head.``, of weights that may be missing here.
 
         Raises:
             UserError: a weight is missing, one too many, or of another shape.
         """
         for group, module in modules.items():
-            may_miss = [name for name in module.state_dict() if optional and name.startswith(optional)]
+            may_miss = [name for name in module.state_dict() if f"{group}.{name}".startswith(optional)]
             load_strict(module, self.of(group), self.name_of(group), frozenset(may_miss))
 
     def of(self, group: str) -> dict[str, Tensor]:

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 import tiny_adapter
+import tiny_generator
 from raekit.generate import TextToImage
 from raekit.interop.lora import merge_lora
+from raekit.multimodal.unified import UnifiedModel
 
 pytest.importorskip("peft")
 
@@ -26,3 +28,20 @@ def test_merged_adapters_draw_the_same_and_need_no_peft(tmp_path: Path, monkeypa
     assert merged.checksum == checksum
     assert merged.config.condition.is_llm_trained  # the adapted language model became a part of it
     torch.testing.assert_close(merged("a red circle", output="latent"), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("own", [None, {"rank": 2, "alpha": 4.0}])
+def test_a_unified_model_takes_in_its_last_layer_and_its_own_adapters(tmp_path: Path, own: dict[str, float]) -> None:
+    tiny_generator.unified(tmp_path, {"lora": own}).save(tmp_path / "generator", tmp_path / "autoencoder")
+    folder = tiny_adapter.beside(tmp_path / "generator", tmp_path / "adapters")
+    generator = TextToImage.load(tmp_path / "generator", "cpu", "fp32")
+    images, plain = torch.rand(2, 3, 16, 16), generator("a red circle", output="latent")
+    generator.load_lora(folder)
+    expected = generator("a red circle", output="latent")
+    assert not torch.allclose(expected, plain, rtol=1e-3, atol=1e-3)
+    answers = UnifiedModel.of(generator).answer("what?", images, max_tokens=5)
+    merge_lora(tmp_path / "generator", folder, tmp_path / "merged")
+    merged = TextToImage.load(tmp_path / "merged", "cpu", "fp32")
+    assert merged.config.condition.is_llm_trained and merged.config.condition.lora is None
+    torch.testing.assert_close(merged("a red circle", output="latent"), expected, rtol=1e-4, atol=1e-4)
+    assert UnifiedModel.of(merged).answer("what?", images, max_tokens=5) == answers

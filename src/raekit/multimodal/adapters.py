@@ -9,9 +9,11 @@ Hu et al. 2021. Adapters that come and go beside any finished generator are anot
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -71,20 +73,39 @@ class Adapters(nn.ModuleDict):
 
     def __init__(self, settings: AdaptersConfig, model: Any) -> None:
         super().__init__()
-        depth = len(model.layers)
-        first = 0 if settings.num_blocks is None else depth - settings.num_blocks
-        if first < 0:
-            raise UserError(f"condition.lora.num_blocks: {settings.num_blocks}, the language model has {depth}")
-        for number in range(first, depth):
-            for name, module in model.layers[number].named_modules():
-                if isinstance(module, nn.Linear) and name.rpartition(".")[2] in settings.targets:
-                    adapter = Adapter(module.in_features, module.out_features, settings)
-                    self[f"layers_{number}_{name.replace('.', '_')}"] = adapter
-                    module.register_forward_hook(partial(_also, adapter))
+        for name, linear in _chosen(settings, model):
+            self[name] = Adapter(linear.in_features, linear.out_features, settings)
+            linear.register_forward_hook(partial(_also, self[name]))
         if not len(self):
             raise UserError(
                 f"condition.lora.targets: no linear map of the language model is called {', '.join(settings.targets)}"
             )
+
+
+@torch.no_grad()
+def merge(settings: AdaptersConfig, model: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Add what adapters say to the weights of their language model, for good.
+
+    Args:
+        settings: which and how large.
+        model: without adapters; changed in place.
+        tensors: the state of its :class:`Adapters`.
+    """
+    for name, linear in _chosen(settings, model):
+        down, up = (tensors[f"{name}.{part}.weight"].to(linear.weight) for part in ("down", "up"))
+        linear.weight += settings.alpha / settings.rank * up @ down
+
+
+def _chosen(settings: AdaptersConfig, model: Any) -> Iterator[tuple[str, nn.Linear]]:
+    """The linear maps that are adapted, by their adapters' names."""
+    depth = len(model.layers)
+    first = 0 if settings.num_blocks is None else depth - settings.num_blocks
+    if first < 0:
+        raise UserError(f"condition.lora.num_blocks: {settings.num_blocks}, the language model has {depth}")
+    for number in range(first, depth):
+        for name, module in model.layers[number].named_modules():
+            if isinstance(module, nn.Linear) and name.rpartition(".")[2] in settings.targets:
+                yield f"layers_{number}_{name.replace('.', '_')}", module
 
 
 def _also(adapter: Adapter, linear: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:

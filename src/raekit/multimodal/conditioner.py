@@ -12,7 +12,7 @@ layer and knows the two tokens around a picture. Scale-RAE, section 3.1 and appe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -29,7 +29,7 @@ from raekit.encoders import ENCODERS
 from raekit.encoders.base import EncoderConfig
 from raekit.encoders.projector import Projector, ProjectorKind
 from raekit.errors import UserError
-from raekit.multimodal.adapters import Adapters, AdaptersConfig
+from raekit.multimodal.adapters import Adapters, AdaptersConfig, merge
 from raekit.multimodal.chat import CONTEXT, IMAGE, QUERY, SYSTEM, Chat, Turn, teach_special_tokens
 from raekit.multimodal.writing import write
 
@@ -175,6 +175,21 @@ class UnifiedConditioner(QueryConditioner):
             own = F.linear(states, self.marks[-2:].to(states.dtype)).to(scores.dtype)
             scores = scores.index_copy(-1, self._mark_ids(), own)
         return scores.float()
+
+    @torch.no_grad()
+    def absorb(self, settings: AdaptersConfig, tensors: Mapping[str, Tensor]) -> None:
+        """Make what a frozen language model learned beside itself a part of this trained one's weights.
+
+        Args:
+            settings: of the adapters.
+            tensors: a conditioner's state; of it ``adapters.*`` and ``marks`` are read.
+        """
+        start = "adapters."
+        own = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+        merge(settings, self.reader, own)
+        tables = [self._words().weight] + ([] if self.head is None else [self.head.weight])
+        for table, rows in zip(tables, tensors["marks"].split(2), strict=True):
+            table[self._mark_ids()] = rows.to(table)  # type: ignore[index, operator]
 
     def _words(self) -> nn.Embedding:
         """The language model's table of words."""
