@@ -29,8 +29,17 @@ def test_strict_loading_lists_what_does_not_fit() -> None:
     with pytest.raises(UserError) as error:
         checkpoint.load_strict(layer, {"weight": torch.zeros(3, 2), "scale": torch.zeros(1)}, "file")
     message = str(error.value)
-    assert "1 missing keys (bias" in message and "1 unexpected keys (scale" in message
-    assert "weight is [3, 2], expected [2, 2]" in message
+    assert (
+        "1 missing key (bias); 1 unexpected key (scale); weight is [3, 2], expected [2, 2]; copy it again, or"
+        in message
+    )
+    many = {"weight": torch.zeros(2, 2), "bias": torch.zeros(2)} | {name: torch.zeros(1) for name in "edcba"}
+    with pytest.raises(UserError, match=r"this Linear: 5 unexpected keys \(a, b, c and 2 more\); copy it again"):
+        checkpoint.load_strict(layer, many, "file")
+
+
+def test_name_some() -> None:
+    assert [checkpoint.name_some(names) for names in ("ba", "cba", "dcba")] == ["a, b", "a, b, c", "a, b, c and 1 more"]
 
 
 def test_only_keys_that_are_listed_may_be_missing() -> None:

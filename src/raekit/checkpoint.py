@@ -6,7 +6,7 @@ training saves and reads lies in :mod:`raekit.training.saving.checkpoint_files`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -14,6 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from raekit.errors import UserError
+
+MAX_NAMED = 3
+"""Keys that one sentence or one row names."""
 
 
 def load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -54,11 +57,24 @@ def check_fit(
     """
     own = module.state_dict()
     problems = []
-    if missing := sorted(own.keys() - tensors.keys() - optional):
-        problems.append(f"{len(missing)} missing keys ({', '.join(missing[:3])} ...)")
-    if unexpected := sorted(tensors.keys() - own.keys()):
-        problems.append(f"{len(unexpected)} unexpected keys ({', '.join(unexpected[:3])} ...)")
+    for what, keys in (
+        ("missing", own.keys() - tensors.keys() - optional),
+        ("unexpected", tensors.keys() - own.keys()),
+    ):
+        if keys:
+            problems.append(f"{len(keys)} {what} {'key' if len(keys) == 1 else 'keys'} ({name_some(keys)})")
     shapes = [k for k in own.keys() & tensors.keys() if own[k].shape != tensors[k].shape]
-    problems += [f"{k} is {list(tensors[k].shape)}, expected {list(own[k].shape)}" for k in sorted(shapes)[:3]]
+    wrong = {k: f"{k} is {list(tensors[k].shape)}, expected {list(own[k].shape)}" for k in shapes}
+    problems += [name_some(wrong.values())] if wrong else []
     if problems:
-        raise UserError(f"{source}: does not fit this {type(module).__name__}: {'; '.join(problems)}")
+        raise UserError(
+            f"{source}: does not fit this {type(module).__name__}: {'; '.join(problems)}; copy it again, or check that "
+            "settings and weights belong together"
+        )
+
+
+def name_some(names: Iterable[str]) -> str:
+    """The first three of some names, in order, and how many more there are."""
+    listed = sorted(names)
+    more = len(listed) - MAX_NAMED
+    return ", ".join(listed[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from raekit.errors import UserError
-from raekit.interop.ledger import Ledger, name_some
+from raekit.interop.ledger import Ledger
 
 
 def ledger() -> Ledger:
@@ -49,7 +49,3 @@ def test_narrower_types_are_said() -> None:
     found = Ledger({"a": torch.ones(1, dtype=torch.bfloat16)}, "weights")
     found.take("a")
     assert found.rows() == [("loaded", "1 of 1 tensors (bfloat16, held as float32)")]
-
-
-def test_name_some() -> None:
-    assert (name_some("ba"), name_some("dcba")) == ("a, b", "a, b, c ...")

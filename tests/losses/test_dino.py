@@ -75,5 +75,5 @@ def test_weights_load_strictly(network: DINO, tmp_path: Path, monkeypatch) -> No
     loaded = DINO.load("dino_s8", tmp_path)
     assert torch.equal(loaded.taps(image, (3,))[0], network.taps(image, (3,))[0])
     save_file(published | {"head.weight": torch.ones(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=r"does not fit this DINO: 1 unexpected keys \(head.weight"):
+    with pytest.raises(UserError, match=r"does not fit this DINO: 1 unexpected key \(head.weight"):
         DINO.load("dino_s8", tmp_path)

@@ -63,14 +63,14 @@ def test_published_names_of_vgg16_fit() -> None:
 def test_weights_of_another_network_are_told(tmp_path: Path) -> None:
     vgg19 = {"features.30.weight": torch.zeros(1), "features.0.weight": torch.zeros(64, 3, 3, 3)}
     save_file(vgg19, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=r"1 unexpected keys \(features.30.weight"):
+    with pytest.raises(UserError, match=r"1 unexpected key \(features.30.weight"):
         LPIPS.from_files(tmp_path, tmp_path)
 
 
 def test_a_wrong_weight_file_is_told(tmp_path: Path) -> None:
     save_file({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "vgg.safetensors")
     save_file({"lin0.model.1.weight": torch.zeros(1, 64, 1, 1)}, tmp_path / "heads.safetensors")
-    with pytest.raises(UserError, match="does not fit this LPIPS: .* missing keys"):
+    with pytest.raises(UserError, match="does not fit this LPIPS: .* missing key"):
         LPIPS.from_files(tmp_path / "vgg.safetensors", tmp_path / "heads.safetensors")
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from raekit import generator_files, shipped
 from raekit.autoencoder import artefact
+from raekit.checkpoint import name_some
 from raekit.errors import UserError
 from raekit.hub import part
 from raekit.interop import FORMATS
 from raekit.interop.decoder import CONFIG_FILE
 from raekit.interop.format import ConvertConfig, Format, Source
-from raekit.interop.ledger import Rows, name_some
+from raekit.interop.ledger import Rows
 from raekit.registry import nearest_hint
 
 GENERATOR = "generator"

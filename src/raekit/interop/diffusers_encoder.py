@@ -19,10 +19,10 @@ import transformers
 from safetensors.torch import save_file
 from torch import Tensor
 
+from raekit.checkpoint import name_some
 from raekit.encoders.base import EncoderConfig, RepresentationEncoder
 from raekit.errors import UserError
 from raekit.files import atomic_directory
-from raekit.interop.ledger import name_some
 
 EncoderNames = Literal["installed", "hub"]
 Renames = tuple[tuple[str, str], ...]

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raekit.checkpoint import load_safetensors
+from raekit.checkpoint import load_safetensors, name_some
 from raekit.errors import UserError
-from raekit.interop.ledger import Ledger, name_some
+from raekit.interop.ledger import Ledger
 
 WRAPPERS = ("ema", "model", "state_dict", "module")
 """Keys of training checkpoints that hold the weights, best first: a published decoder is the moving average."""

@@ -11,13 +11,11 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from raekit.checkpoint import name_some
 from raekit.errors import UserError
 
 Rows = list[tuple[str, str]]
 """(label, value) rows of a report."""
-
-MAX_NAMED = 3
-"""Keys that one sentence or one row names."""
 
 
 class Ledger:
@@ -101,12 +99,6 @@ class Ledger:
         others = {self.tensors[key].dtype for key in self.loaded} - {torch.float32}
         names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in others))
         return f" ({names}, held as float32)" if names else ""
-
-
-def name_some(keys: Iterable[str]) -> str:
-    """The first three of some keys, in order, and dots if there are more."""
-    names = sorted(keys)
-    return ", ".join(names[:MAX_NAMED]) + (" ..." if len(names) > MAX_NAMED else "")
 
 
 def _by_reason(reasons: Mapping[str, str]) -> list[str]:

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raekit.autoencoder.decoder import ViTDecoder
+from raekit.checkpoint import name_some
 from raekit.encoders import ENCODERS
 from raekit.encoders.base import EncoderConfig
 from raekit.errors import UserError
 from raekit.interop.decoder import NOTE, WEIGHTS_FILE
 from raekit.interop.format import ConvertConfig, Source
-from raekit.interop.ledger import Rows, name_some
+from raekit.interop.ledger import Rows
 from raekit.interop.published_decoder import STATISTICS_FILE, PublishedDecoder
 
 DECODERS, STATISTICS = "decoders", "stats"

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Literal
 
 from raekit.autoencoder.decoder import ViTDecoder
+from raekit.checkpoint import name_some
 from raekit.errors import UserError
 from raekit.interop.decoder import NOTE
 from raekit.interop.format import ConvertConfig, Source
 from raekit.interop.generator import SIGNATURE
-from raekit.interop.ledger import Rows, name_some
+from raekit.interop.ledger import Rows
 from raekit.interop.published_decoder import Company, PublishedDecoder
 
 

@@ -20,10 +20,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from raekit.checkpoint import name_some
 from raekit.conditioning.prompt import TEMPLATES
 from raekit.errors import UserError
 from raekit.interop.decoder import CONFIG_FILE
-from raekit.interop.ledger import Ledger, name_some
+from raekit.interop.ledger import Ledger
 
 WEIGHTS_FILE = "model.safetensors"
 PICTURE_TOKEN = "<im_start>"

@@ -13,7 +13,7 @@ parts, asked other things (``understand.py``). Scale-RAE, sections 3 and 5.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,7 @@ class Drawing(Denoiser, Protocol):
 
     config: Any
     latent_space: Any
-    prompt_kind: Any
+    prompt_kind: ClassVar[str]
 
 
 class UnifiedModel:
