@@ -171,6 +171,22 @@ def test_guidance_that_the_model_will_not_know_is_refused_at_once(
         Stage2.describe(tiny_recipes.resolve({**values, "sampling": changes.get("sampling", {})}))
 
 
+@pytest.mark.parametrize(
+    ("condition", "prompt", "complaint"),
+    [
+        (None, " ", "sample_prompts: prompt: it is empty; say what the picture should show"),
+        (None, 3, "sample_prompts: prompt: 3 is not text"),
+        ({"name": "label", "num_classes": 2, "width": 16}, 2, "sample_prompts: label: 2 is not a class of this model"),
+    ],
+)
+def test_what_no_sheet_could_show_is_refused_at_once(
+    tmp_path: Path, condition: dict[str, object] | None, prompt: object, complaint: str
+) -> None:
+    changes = {} if condition is None else {"condition": condition}
+    with pytest.raises(UserError, match=complaint):
+        build(tmp_path, sample_prompts=[prompt], **changes)
+
+
 @pytest.mark.parametrize("is_cached", [True, False])
 def test_words_in_context_condition_as_well(tmp_path: Path, is_cached: bool) -> None:
     values = tiny_recipes.stage2(tmp_path)

@@ -188,8 +188,7 @@ class PromptConditioner(Conditioner):
         return [self._tokenise(tokenizer, prompt) for prompt in prompts]
 
     def _tokenise(self, tokenizer: Any, prompt: str) -> list[int]:
-        if not prompt.strip():
-            raise UserError("prompt: it is empty; say what the picture should show")
+        check_prompt(prompt)
         ids, limit = self._framed(tokenizer, prompt), self.config.max_prompt_tokens
         if len(ids) <= limit:
             return ids
@@ -258,6 +257,12 @@ class PromptConditioner(Conditioner):
     def _freeze(self, model: Any, tokenizer: Any) -> None:
         decoder = self._reader(model).requires_grad_(False).eval()
         self._frozen = (decoder, tokenizer, torch.frombuffer(bytearray(fingerprint(decoder)), dtype=torch.uint8))
+
+
+def check_prompt(prompt: str) -> None:
+    """Refuse, before a language model is there, a prompt that says nothing."""
+    if not prompt.strip():
+        raise UserError("prompt: it is empty; say what the picture should show")
 
 
 def padded(rows: Sequence[list[int]], side: str, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ it then exports.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -166,6 +166,7 @@ class Stage2(Stage):
         self.generator = build_generator(parts, latent_space, device, config.train.precision, *builders)
         has_null, has_early = self.generator.conditioner.dropout > 0, self.generator.backbone.early is not None
         check_guidance(config.sampling, has_null, has_early)
+        self._check_prompts(config.sample_prompts)
         if config.init_generator is not None:
             self._start_from(config.init_generator)
         self.adapter = None if config.lora is None else self._adapted(config.lora)
@@ -279,6 +280,14 @@ class Stage2(Stage):
     @classmethod
     def parts(cls, config: Any) -> tuple[Part, ...]:
         return plan.parts(config)
+
+    def _check_prompts(self, prompts: Sequence[str | int]) -> None:
+        """Refuse at once what the first sheet, thousands of steps later, could not draw."""
+        for prompt in prompts:
+            try:
+                self.generator.batch_of_one(prompt)
+            except UserError as error:
+                raise UserError(f"sample_prompts: {error}") from None
 
     def _start_from(self, directory: str) -> None:
         """The weights of a finished generator of the same latent space and transport."""
