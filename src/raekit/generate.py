@@ -27,6 +27,7 @@ from raekit.best_of import CallOptions, Choice, Choosing, asked_of, choose
 from raekit.conditioning import CONDITIONERS
 from raekit.conditioning.base import Cond, Conditioner
 from raekit.conditioning.label import LabelConditioner
+from raekit.conditioning.prompt import check_prompt
 from raekit.denoiser import Denoiser
 from raekit.device import Precision, pick_device, pick_precision
 from raekit.errors import UserError
@@ -169,6 +170,7 @@ class ImageGenerator(ABC):
             UserError: as for a call, or a verifier that cannot judge this model's latents.
         """
         judge = Judge.of(verifier, self)
+        judge.check(self._listed(prompts))
         way = self.trajectories(prompts, choosing.best_of, seed, batch_size, **options)
         return choose(way, self._listed(prompts), judge, choosing, callback)
 
@@ -281,7 +283,7 @@ class ImageGenerator(ABC):
 
     def _read(self, prompts: list[Any]) -> list[Cond]:
         """The condition of each prompt, read by itself, so that none feels the others' padding and rounding."""
-        known = {prompt: self.conditioner(self._batch_of_one(prompt)) for prompt in dict.fromkeys(prompts)}
+        known = {prompt: self.conditioner(self.batch_of_one(prompt)) for prompt in dict.fromkeys(prompts)}
         return [known[prompt] for prompt in prompts]
 
     def _read_negative(self, negative: Any, num_prompts: int, settings: Sampling) -> list[Cond] | None:
@@ -303,8 +305,12 @@ class ImageGenerator(ABC):
         return self.conditioner.null(batch_size) if self.conditioner.dropout > 0 else None
 
     @abstractmethod
-    def _batch_of_one(self, prompt: Any) -> list[str] | Tensor:
-        """A prompt as the conditioner takes it."""
+    def batch_of_one(self, prompt: Any) -> list[str] | Tensor:
+        """A prompt as the conditioner takes it.
+
+        Raises:
+            UserError: it says nothing, or nothing that this model takes.
+        """
 
     def neighbour(self, path: str) -> ImageGenerator:
         """Another generator in the same latent space, loaded once: to move away from, or to be asked."""
@@ -323,9 +329,10 @@ class TextToImage(ImageGenerator):
 
     prompt_kind = "text prompts"
 
-    def _batch_of_one(self, prompt: Any) -> list[str] | Tensor:
+    def batch_of_one(self, prompt: Any) -> list[str] | Tensor:
         if not isinstance(prompt, str):
             raise UserError(f"prompt: {prompt!r} is not text; this model takes text prompts")
+        check_prompt(prompt)
         return [prompt]
 
 
@@ -334,7 +341,7 @@ class ClassToImage(ImageGenerator):
 
     prompt_kind = "class labels"
 
-    def _batch_of_one(self, prompt: Any) -> list[str] | Tensor:
+    def batch_of_one(self, prompt: Any) -> list[str] | Tensor:
         assert isinstance(self.conditioner, LabelConditioner)
         return torch.tensor([self.conditioner.label_of(prompt)])
 

@@ -47,6 +47,20 @@ def test_the_bundled_model_tells_colours_apart() -> None:
     torch.testing.assert_close(verdict["score"], verdict["cosine"] * scale + bias, rtol=1e-4, atol=1e-4)
 
 
+def test_what_is_cut_off_a_prompt_is_told_once(clip: CLIPScore, caplog: pytest.LogCaptureFixture) -> None:
+    verifier, prompt = SigLIPScore(SigLIPScore.Config()), "a red apple on a blue table beside a big green tree " * 3
+    length = len(verifier.tokenizer(prompt.lower())["input_ids"])
+    verifier.check(["sun", prompt, prompt])
+    verifier(IMAGES, prompt)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"verifier siglip_score: {prompt[:40]!r}... has {length} tokens and this model reads 16; the last "
+        f"{length - 16} are left out"
+    ]
+    caplog.clear()
+    clip.check([f"{prompt} {number}" for number in range(30)])
+    assert len(caplog.records) == 20 and "further prompts are cut without" in caplog.records[-1].getMessage()
+
+
 def test_what_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="verifier clip_score: '.*encoder' is a 'siglip', not a 'clip'"):
         CLIPScore(CLIPScore.Config(path=BUNDLED))

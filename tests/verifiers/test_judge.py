@@ -51,6 +51,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
 def test_latents_are_judged_without_a_pixel(asked: Asked) -> None:
     judge = Judge.of("answer_logits", asked)
     own = AnswerLogits(AnswerLogits.Config(), UnifiedModel.of(asked))
+    judge.check(PROMPTS)
     verdict = judge(LATENTS, PROMPTS)
     assert torch.equal(verdict["score"], own(LATENTS, PROMPTS)) and set(verdict) == {"score", "yes_logit", "no_logit"}
     assert (judge.name, judge.sees) == ("answer_logits", "latents")
@@ -68,6 +69,34 @@ def test_a_model_that_only_reads_has_its_latents_judged_by_another(
     expected = Judge.of("answer_logits", asked)(LATENTS, PROMPTS)["score"]
     assert torch.equal(judge(LATENTS, PROMPTS)["score"], expected)
     assert judge.describe()["path"] == "unified"
+
+
+LONG = ["red " * 200]
+
+
+@pytest.mark.parametrize(
+    ("choice", "prompts", "complaint"),
+    [
+        ("answer_logits", LONG, r"verifier answer_logits: .*'red .* tokens long, and the model that judges reads 512"),
+        ("prompt_confidence", LONG, r"verifier prompt_confidence: .* tokens long, .* reads 512; say it more briefly"),
+        ({"name": "answer_logits", "rule": "published", "max_tokens": 500}, PROMPTS, "tokens long, .* reads 512"),
+        ("answer_logits", [3], "answer_logits reads text, and this model takes labels"),
+        ("answer_logits", ["sun", " "], "verifier: a prompt is empty"),
+    ],
+)
+def test_prompts_that_cannot_be_judged_by_are_refused_before_the_drawing(
+    asked: Asked, choice: Any, prompts: list[Any], complaint: str
+) -> None:
+    judge = Judge.of(choice, asked)
+    with pytest.raises(UserError, match=complaint):
+        judge.check(prompts)
+
+
+def test_a_call_checks_its_prompts_first(tmp_path: Path) -> None:
+    generator = tiny_generator.unified(tmp_path)
+    with pytest.raises(UserError, match="the model that judges reads 512"):
+        generator(LONG, best_of=2, verifier="answer_logits", callback=lambda state: pytest.fail("it drew"))
+    Judge.of(lambda images, prompts: [0.0], generator).check([3, *LONG])
 
 
 def test_pixels_are_rendered_for_those_who_see_them(generator: TextToImage) -> None:

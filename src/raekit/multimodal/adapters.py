@@ -74,8 +74,8 @@ class Adapters(nn.ModuleDict):
     def __init__(self, settings: AdaptersConfig, model: Any) -> None:
         super().__init__()
         for name, linear in _chosen(settings, model):
-            self[name] = Adapter(linear.in_features, linear.out_features, settings)
-            linear.register_forward_hook(partial(_also, self[name]))
+            self[name] = adapter = Adapter(linear.in_features, linear.out_features, settings)
+            linear.register_forward_hook(partial(_also, adapter))
         if not len(self):
             raise UserError(
                 f"condition.lora.targets: no linear map of the language model is called {', '.join(settings.targets)}"

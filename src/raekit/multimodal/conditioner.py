@@ -188,8 +188,8 @@ class UnifiedConditioner(QueryConditioner):
         own = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
         merge(settings, self.reader, own)
         tables = [self._words().weight] + ([] if self.head is None else [self.head.weight])
-        for table, rows in zip(tables, tensors["marks"].split(2), strict=True):
-            table[self._mark_ids()] = rows.to(table)  # type: ignore[index, operator]
+        for table, rows in zip(tables, torch.split(tensors["marks"], 2), strict=True):
+            table[self._mark_ids()] = rows.to(table)  # type: ignore[operator]
 
     def _words(self) -> nn.Embedding:
         """The language model's table of words."""

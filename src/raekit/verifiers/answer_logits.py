@@ -69,6 +69,11 @@ class AnswerLogits(LatentVerifier):
         score = verdict["yes_logit"] if self.config.rule == "yes_logit" else yes.logsumexp(-1) - no.logsumexp(-1)
         return {"score": score, **verdict}
 
+    def length(self, prompt: str) -> int:
+        # Of an answer that is written out all but the last token is read.
+        written = self.config.max_tokens - 1 if self.config.rule == "published" else 0
+        return len(self.rows([prompt])[0]) + written
+
     def rows(self, prompts: Sequence[str]) -> list[list[int]]:
         """Ids of each question, up to where the answer begins."""
         questions = [self.config.question.replace("{prompt}", prompt) for prompt in prompts]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -57,16 +58,24 @@ class Verifier(ABC):
         asked = [prompts] * len(candidates) if isinstance(prompts, str) else list(prompts)
         if len(asked) != len(candidates) or not asked:
             raise UserError(f"verifier: {len(asked)} prompts for {len(candidates)} pictures; give one, or one for each")
-        if not all(isinstance(prompt, str) for prompt in asked):
-            raise UserError(f"verifier: {self.config.name} reads text, and this model takes labels; give a callable")
-        if not all(prompt.strip() for prompt in asked):
-            raise UserError("verifier: a prompt is empty; say what the picture should show")
+        self.check(asked)
         size = self.config.batch_size
         parts = []
         for first in range(0, len(asked), size):
             part = slice(first, first + size)
             parts.append(self.weigh(self.look(candidates[part]), asked[part]))
         return {name: torch.cat([part[name].double().cpu() for part in parts]) for name in parts[0]}
+
+    def check(self, prompts: Sequence[Any]) -> None:
+        """Refuse prompts that candidates could not be judged by, before there are any.
+
+        Raises:
+            UserError: one is no text, empty, or longer than the verifier reads.
+        """
+        if not all(isinstance(prompt, str) for prompt in prompts):
+            raise UserError(f"verifier: {self.config.name} reads text, and this model takes labels; give a callable")
+        if not all(prompt.strip() for prompt in prompts):
+            raise UserError("verifier: a prompt is empty; say what the picture should show")
 
     @abstractmethod
     def look(self, candidates: Tensor) -> Tensor:
@@ -101,8 +110,22 @@ class LatentVerifier(Verifier):
         # A model that cannot see latents is known by a blank one, before anything is drawn.
         model.look(latents=torch.zeros(1, *model.latent_space.shape))
 
+    def check(self, prompts: Sequence[Any]) -> None:
+        super().check(prompts)
+        limit = self.model.conditioner.max_length
+        for prompt in dict.fromkeys(prompts):
+            if (length := self.length(prompt)) > limit:
+                raise UserError(
+                    f"verifier {self.config.name}: with picture and question {prompt[:40]!r} is {length} tokens long, "
+                    f"and the model that judges reads {limit}; say it more briefly"
+                )
+
     def look(self, candidates: Tensor) -> Tensor:
         return self.model.look(latents=candidates)
+
+    @abstractmethod
+    def length(self, prompt: str) -> int:
+        """Tokens that the model reads and writes to judge by a prompt, at most."""
 
 
 class PixelVerifier(Verifier):

@@ -8,6 +8,7 @@ ships with the package, which has seen emoji and their names and little else.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -15,10 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raekit.conditioning.prompt import MAX_WARNINGS
 from raekit.encoders.source import quiet
 from raekit.errors import UserError
 from raekit.hub import local_model
 from raekit.verifiers.base import PixelVerifier, Verdict, VerifierConfig
+
+log = logging.getLogger(__name__)
 
 BUNDLED = "models/nano/encoder"
 """The SigLIP model inside the package: the encoder of the nano latent space, with its text tower."""
@@ -56,6 +60,8 @@ class ContrastiveVerifier(PixelVerifier):
         self.tokenizer, self.model = _loaded(config, self.model_type)
         self.model.requires_grad_(False).eval().to(self.device)
         self.image_size = int(self.model.config.vision_config.image_size)
+        self.max_length = int(self.model.config.text_config.max_position_embeddings)
+        self._told: set[str] = set()
 
     def embed(self, image: Tensor, prompts: Sequence[str]) -> Tensor:
         """Cosines ``[B]`` of images ``[B,3,H,W]`` in [0, 1] and their prompts."""
@@ -72,10 +78,23 @@ class ContrastiveVerifier(PixelVerifier):
         cosines: Tensor = (image_embeds * text_embeds[rows]).sum(-1)
         return cosines
 
+    def check(self, prompts: Sequence[Any]) -> None:
+        """As ever; and say, once of each, which prompts are longer than the text tower reads."""
+        super().check(prompts)
+        for prompt in (prompt for prompt in dict.fromkeys(prompts) if prompt not in self._told):
+            if len(self._told) == MAX_WARNINGS:
+                return
+            if (length := len(self.tokenizer(prompt.lower(), verbose=False)["input_ids"])) > self.max_length:
+                self._told.add(prompt)
+                last = "; further prompts are cut without a warning" if len(self._told) == MAX_WARNINGS else ""
+                log.warning(
+                    f"verifier {self.config.name}: {prompt[:40]!r}... has {length} tokens and this model reads "
+                    f"{self.max_length}; the last {length - self.max_length} are left out{last}"
+                )
+
     def read(self, texts: list[str]) -> dict[str, Tensor]:
         """Token ids as the text tower was trained on them; what it cannot hold is cut off."""
-        length = int(self.model.config.text_config.max_position_embeddings)
-        ids = self.tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")
+        ids = self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt")
         return {name: ids[name].to(self.device) for name in ("input_ids", "attention_mask")}
 
 
@@ -118,9 +137,10 @@ class SigLIPScore(ContrastiveVerifier):
 
     def read(self, texts: list[str]) -> dict[str, Tensor]:
         """Lower-cased and filled up to the full length, which the text tower reads without a mask (SigLIP)."""
-        length = int(self.model.config.text_config.max_position_embeddings)
         lowered = [text.lower() for text in texts]
-        ids = self.tokenizer(lowered, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+        ids = self.tokenizer(
+            lowered, padding="max_length", truncation=True, max_length=self.max_length, return_tensors="pt"
+        )
         return {"input_ids": ids["input_ids"].to(self.device)}
 
 

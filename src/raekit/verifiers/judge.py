@@ -2,7 +2,8 @@
 
 In: what a user may name as a verifier, and the generator whose latents it will see. Out: a :class:`Judge`. A verifier
 of latents gets them as they are; a verifier of pixels, and any callable ``(images, prompts) -> scores``, gets them
-rendered. What cannot judge this generator's latents is refused before anything is drawn.
+rendered. What cannot judge this generator's latents, and with :meth:`Judge.check` what cannot be judged by these
+prompts, is refused before anything is drawn.
 """
 
 from __future__ import annotations
@@ -92,6 +93,15 @@ class Judge:
         if bool(verdict["score"].isnan().any()):
             raise UserError(f"verifier {self.name}: a score is no number (nan); return finite ones")
         return verdict
+
+    def check(self, prompts: Sequence[Any]) -> None:
+        """Refuse prompts that candidates could not be judged by, before there are any; a function takes all.
+
+        Raises:
+            UserError: one is no text, empty, or longer than the verifier reads.
+        """
+        if isinstance(self._verifier, Verifier):
+            self._verifier.check(list(prompts))
 
     def describe(self) -> dict[str, Any]:
         """Its settings, JSON-able."""

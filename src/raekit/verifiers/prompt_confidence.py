@@ -50,6 +50,9 @@ class PromptConfidence(LatentVerifier):
         verdict = {name: torch.stack([one[name] for one in found]) for name in ("confidence", "likelihood")}
         return {"score": verdict[self.config.score], **verdict}
 
+    def length(self, prompt: str) -> int:
+        return len(self.rows([prompt])[0][0])
+
     def rows(self, prompts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
         """Ids of each whole sequence, and of the prompt at its end.
 
