@@ -56,7 +56,7 @@ class FlowMatching:
         timesteps: str = Field("logit_normal", json_schema_extra=lambda schema: schema.update(enum=list(TIMESTEPS)))
         """Law of the training times before the shift."""
         time_shift: float | None = Field(None, gt=0)
-        """Shift factor ``a``; by default ``sqrt(latent dim / base_dim)``."""
+        """Shift factor ``a``; by default ``sqrt(latent dim / base_dim)``; 1 is off."""
         base_dim: int = Field(BASE_DIM, gt=0)
         """Latent dimension without a shift, ``n`` of the papers."""
         t_eps: float = Field(0.05, gt=0, le=1)
