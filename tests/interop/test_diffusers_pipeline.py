@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,10 +15,11 @@ import tiny_generator
 import tiny_pipeline
 import tiny_published
 from raekit.autoencoder.rae import RAE
+from raekit.conditioning.query import QueryConditioner
 from raekit.errors import UserError
 from raekit.generate import ImageGenerator, load_generator
 from raekit.interop.convert import convert
-from raekit.interop.diffusers_pipeline import load_pipeline
+from raekit.interop.diffusers_pipeline import _take_along_language_model, load_pipeline
 from raekit.interop.format import ConvertConfig
 from raekit.interop.ledger import Rows
 
@@ -148,10 +151,26 @@ def test_what_the_transformer_cannot_hold_stays_ours(
 
 def test_a_model_of_prompts_stays_ours(tmp_path: Path) -> None:
     tiny_generator.saved(tmp_path)
+    expected = load_generator(tmp_path / "generator", device="cpu")("sun", output="latent")
     pipeline, rows = export(tmp_path)
     assert "takes class labels, this model text prompts" in dict(rows)["transformer"]
-    assert dict(rows)["language model"].endswith("named but not written")
-    assert same_model(load_pipeline(pipeline), load_generator(tmp_path / "generator", device="cpu"))
+    assert dict(rows)["language model"] == "in language_model/, copied"
+    assert read(pipeline / "transformer" / "config.json")["generator"]["condition"]["language_model"] == (
+        "../language_model"
+    )
+    convert(pipeline, tmp_path / "model")
+    # Both are whole by themselves: they may be moved, and what they were made of may go.
+    shutil.move(tmp_path / "language_model", tmp_path / "gone")
+    (tmp_path / "elsewhere").mkdir()
+    for name, load in ((pipeline.name, load_pipeline), ("model", load_generator)):
+        shutil.move(tmp_path / name, tmp_path / "elsewhere" / name)
+        assert torch.equal(load(tmp_path / "elsewhere" / name, device="cpu")("sun", output="latent"), expected)
+
+
+def test_a_language_model_of_the_hub_is_named(tmp_path: Path) -> None:
+    config = SimpleNamespace(condition=QueryConditioner.Config(language_model="smollm2-135m"))
+    rows = _take_along_language_model(SimpleNamespace(config=config), tmp_path)
+    assert rows == [("language model", "smollm2-135m, named but not written")] and not list(tmp_path.iterdir())
 
 
 def test_parts_that_do_not_fit_are_refused(generator: ImageGenerator, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ In: our generator. Out: the directory; and back. Two forms, told apart by ``mode
     model_index.json     class RAEDiTPipeline and the class of each part
     transformer/         RAEDiT2DModel (config.json, safetensors), or where that cannot hold it our own generator
     vae/                 AutoencoderRAE, or ``autoencoder/``, our own artefact, where that cannot
+    language_model/      what reads the prompts of our own generator, where that was a directory and no hub id
     scheduler/           FlowMatchEulerDiscreteScheduler with the time shift
     raekit.json          what those files cannot say: names of classes, how it draws by default
 
@@ -49,6 +50,7 @@ from raekit.transport.objective import FlowMatching
 INDEX_FILE, OWN_FILE = "model_index.json", "raekit.json"
 PIPELINE, SCHEDULER = "RAEDiTPipeline", "FlowMatchEulerDiscreteScheduler"
 TRANSFORMER, VAE, AUTOENCODER, GENERATOR = "transformer", "vae", "autoencoder", "generator"
+LANGUAGE_MODEL = "language_model"
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
 NUM_TRAIN_TIMESTEPS = 1000
 
@@ -78,7 +80,9 @@ class DiffusersPipeline(Format):
         with atomic_directory(target) as folder:
             latent_space, rows = read_latent_space(source.path, folder / AUTOENCODER)
             if own_part(source.path):
-                shutil.copytree(source.path / TRANSFORMER, folder / GENERATOR)
+                for part, name in ((TRANSFORMER, GENERATOR), (LANGUAGE_MODEL, LANGUAGE_MODEL)):
+                    if (source.path / part).is_dir():
+                        shutil.copytree(source.path / part, folder / name)
                 return [*rows, ("transformer", "copied: it is ours")]
             published, settings, report = read_transformer(source.path)
             _check_shapes(published, latent_space, source.path)
@@ -96,6 +100,7 @@ class DiffusersPipeline(Format):
             parts, transformer_rows = _write_transformer(generator, folder)
             vae, rows = self._write_latent_space(generator, directory, folder)
             if TRANSFORMER not in parts:
+                transformer_rows += _take_along_language_model(generator, folder)
                 generator.save(folder / TRANSFORMER, folder / AUTOENCODER)
                 parts = {TRANSFORMER: ["raekit", type(generator).__name__]}
             (folder / SCHEDULER_FILE).parent.mkdir()
@@ -208,7 +213,7 @@ def _write_transformer(generator: ImageGenerator, folder: Path) -> tuple[dict[st
         published, settings, tensors = _as_transformer(generator)
     except UserError as error:
         why = str(error).removeprefix("convert: ")
-        return {}, [("transformer", f"as our own artefact: {why}"), *_language_model_row(generator)]
+        return {}, [("transformer", f"as our own artefact: {why}")]
     place.mkdir()
     save_file(tensors, place / WEIGHTS_FILE, metadata={"format": "pt"})
     _write(place / CONFIG_FILE, settings | {"_diffusers_version": VERSION})
@@ -236,9 +241,18 @@ def _as_transformer(generator: ImageGenerator) -> tuple[Generator, dict[str, Any
     return published, *transformer_to(published, generator.conditioner.dropout)
 
 
-def _language_model_row(generator: ImageGenerator) -> Rows:
-    name = generator.config.condition.model_dump().get("language_model")
-    return [] if name is None else [("language model", f"{name}, named but not written")]
+def _take_along_language_model(generator: ImageGenerator, folder: Path) -> Rows:
+    """Copy a language model that is a directory here beside the transformer, which then names it by that place."""
+    condition = generator.config.condition
+    name = condition.model_dump().get("language_model")
+    if name is None:
+        return []
+    if not Path(name).is_dir():
+        return [("language model", f"{name}, named but not written")]
+    shutil.copytree(name, folder / LANGUAGE_MODEL)
+    moved = condition.model_copy(update={"language_model": f"../{LANGUAGE_MODEL}"})
+    generator.config = generator.config.model_copy(update={"condition": moved})
+    return [("language model", f"in {LANGUAGE_MODEL}/, copied")]
 
 
 def _scheduler(shift: float) -> dict[str, Any]:
