@@ -1,9 +1,10 @@
 """A language model part-way through several sequences: what it has read stays, as keys and values.
 
-In: embedded words and pictures, piece by piece. Out: final states of each piece. What all rows begin with is read once
-for all of them, so that sixteen candidates under one question cost one question; rows of different length are padded
-between that beginning and the rest, where a mask hides it, so that all of them end at the same place and the next word
-follows directly. The states are those of reading each row by itself in one piece.
+In: embedded words and pictures, piece by piece. Out: final states of each piece. The words that all rows begin with are
+read once for all of them. A picture ends them, even under one question: where it comes first, as published, they are
+few (15 of 294 tokens in the published layout). Rows of different length are padded between that beginning and the
+rest, where a mask hides it, so that all of them end at the same place and the next word follows directly. The states
+are those of reading each row by itself in one piece.
 """
 
 from __future__ import annotations
