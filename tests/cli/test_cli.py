@@ -8,6 +8,7 @@ import inspect
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,15 @@ def run(monkeypatch, capsys):
         return left.value.code or 0, captured.out, captured.err
 
     return call
+
+
+def test_a_warning_of_ours_is_one_line(run, monkeypatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", app_module.AS_EVER)
+    run("--version")
+    place = {"category": UserWarning, "lineno": 58}
+    ours = warnings.formatwarning("width 8 is narrow", filename=inspect.getfile(app_module), **place)
+    assert ours == "warning: width 8 is narrow\n"
+    assert "elsewhere.py:58: UserWarning" in warnings.formatwarning("odd", filename="/elsewhere.py", **place)
 
 
 def test_help_names_every_verb(run) -> None:

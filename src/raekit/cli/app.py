@@ -9,12 +9,15 @@ bug of ours and keeps its traceback.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 import raekit
+from raekit import shipped
 from raekit.cli import later
 from raekit.cli.bench import bench
 from raekit.cli.convert import convert
@@ -31,6 +34,8 @@ from raekit.cli.train import train
 from raekit.cli.understand import understand
 from raekit.errors import UserError
 from raekit.files import DISK_FULL
+
+AS_EVER = warnings.formatwarning
 
 LOOK, MAKE, USE = "Look around", "Make a model", "Use a model"
 
@@ -85,6 +90,7 @@ for _name, _function, _heading in VERBS:
 
 def main() -> None:
     """Run the verb that ``sys.argv`` names and leave with its exit code."""
+    warnings.formatwarning = in_one_line
     try:
         app()
     except UserError as error:
@@ -96,6 +102,15 @@ def main() -> None:
         _leave(f"the disk is full{where}; free some space, or name another place for the output")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def in_one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A warning of ours as its sentence alone; one of somebody else's with its place, as ever."""
+    if Path(filename).is_relative_to(shipped.PACKAGE):
+        return f"warning: {message}\n"
+    return AS_EVER(message, category, filename, lineno, line)
 
 
 def _leave(sentence: str) -> NoReturn:
