@@ -278,10 +278,7 @@ class Understander:
             UserError: nothing is asked, too many pictures, or more than the language model reads.
         """
         number = len(question.pictures)
-        if number > self.max_pictures:
-            raise UserError(
-                f"images: {number} in one question, at most {self.max_pictures}; ask about fewer, or raise max_pictures"
-            )
+        check_number(number, self.max_pictures)
         if not question.turns or not question.turns[-1].text.replace(IMAGE, "").strip():
             raise UserError("question: it is empty; ask something")
         row = self.model.chat.prompt(question.turns)
@@ -324,6 +321,12 @@ class Understander:
         for latent in latents:
             latent.check(space.checksum, space.shape)
         return list(self.model.look(latents=torch.stack([latent.tensor.to(space.device) for latent in latents])))
+
+
+def check_number(number: int, limit: int) -> None:
+    """Refuse a question about more than ``limit`` pictures and latents."""
+    if number > limit:
+        raise UserError(f"images: {number} in one question, at most {limit}; ask about fewer, or raise max_pictures")
 
 
 def _batches(lengths: Sequence[int], batch_size: int, progress: Progress | None) -> Iterator[list[int]]:

@@ -126,6 +126,8 @@ def test_every_option_reaches_the_sampler(model: Path, tmp_path: Path) -> None:
         (["sun", "--num", "0"], "num: 0"),
         (["sun", "--seed", "-1"], "seed: -1 is out of range"),
         (["sun", "--guidance", "0.5"], "guidance_scale: .*1 is no guidance"),
+        (["sun", "--guidance", "nan"], "guidance_scale: needs a finite number, 1 or more; 1 is no guidance"),
+        (["sun", "--num", "0", "--best-of", "2", "--verifier", "siglip_score"], "num: 0 beside best_of"),
         (["sun", "--strength", "0.5"], "strength: 0.5 says how far to leave an image"),
         (["sun", "--image", "no/such.png"], "image: no/such.png: cannot be read"),
         (["sun", "--negative", "moon", "--guidance", "1"], "negative: only classifier-free guidance"),
@@ -141,6 +143,22 @@ def test_a_mistake_is_one_sentence_and_leaves_no_file(
     with pytest.raises(UserError, match=complaint):
         run(*words, "--model", model, "--out", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["--steps", "0"], ["--guidance", "nan"], ["--num", "0"], ["--seed", "-1"]])
+def test_what_no_model_could_draw_is_told_before_one_is_loaded(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raekit, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(UserError, match="steps|guidance_scale|num: 0|seed: -1"):
+        run("sun", *words, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_weaker_model_of_auto_guidance_may_be_the_models_own(model: Path, tmp_path: Path) -> None:
+    path = tiny_generator.saved(tmp_path, sampling={"steps": 2, "guidance": "none", "guide": str(model)})
+    with pytest.raises(UserError, match="latent space"):  # of another model here, so it came as far as loading it
+        run("sun", "--model", path, "--guidance-kind", "auto", "--out", tmp_path / "out")
 
 
 def test_a_wrong_model_path_is_named(tmp_path: Path) -> None:

@@ -75,3 +75,17 @@ def test_what_cannot_be_asked_is_one_sentence(place: Path, tmp_path: Path) -> No
     ):
         with pytest.raises(UserError, match=sentence):
             ask(place, *words)
+
+
+def test_what_no_model_could_be_asked_is_told_before_one_is_loaded(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raekit.Understander, "load", lambda **_: pytest.fail("a model was loaded"))
+    picture, latent = place / "a.png", place / "a.safetensors"
+    for words, sentence in (
+        ([*[picture] * 8, "what?", "--latent", latent], "images: 9 in one question, at most 8"),
+        ([picture, picture, "what?", "--max-pictures", 1], "images: 2 in one question, at most 1"),
+        ([latent, "what?"], f"image '{latent}': is a latent, not a picture; give it as --latent {latent}"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            ask(place, *words)

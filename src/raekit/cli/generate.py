@@ -22,7 +22,7 @@ import typer
 import raekit
 from raekit.cli.options import options_of
 from raekit.cli.report import counted
-from raekit.config import Config
+from raekit.config import Config, validate
 from raekit.errors import UserError
 from raekit.samplers.settings import Sampling
 
@@ -115,16 +115,18 @@ def generate(
     from raekit.files import make_writable
     from raekit.image_grid import enlargement, image_grid, to_arrays
 
-    make_writable(out, "--out")
     loading, drawing, sampling = (stated(options, kind) for kind in (Loading, Drawing, Sampling))
-    wanted = asked_of(stated(options, Choosing), num or 1)
+    wanted = asked_of(stated(options, Choosing), 1 if num is None else num)
+    num = 4 if num is None and wanted is None else num
+    check(sampling, wanted[1].best_of if wanted else num or 0, seed)
+    make_writable(out, "--out")
     generator = raekit.load(model, **loading)
     common = {**generator.sampling(**sampling).model_dump(mode="json"), **drawing}
     common |= {"model": generator.checksum, "version": raekit.__version__, **adapted(generator, options)}
     start = time.perf_counter()
     with progress() as report:
         if wanted is None:
-            num = 4 if num is None else num
+            assert num is not None
             latents = generator.sample(prompts, num, seed, report, **sampling, **drawing)
             made = [{"prompt": prompt, "seed": seed + index} for prompt in prompts for index in range(num)]
         else:
@@ -151,6 +153,19 @@ def generate(
         paths.append(save_png(out / "grid.png", sheet, {"prompts": prompts, "seed": seed, "num": num, **common}))
     for path in paths:
         typer.echo(path)
+
+
+def check(sampling: Mapping[str, Any], num: int, seed: int) -> None:
+    """Refuse, before a model is loaded, settings and seeds that no model could draw with.
+
+    Raises:
+        UserError: a setting out of range, or a number or seed that stands for no picture.
+    """
+    from raekit.seeds import image_seeds
+
+    # The weaker model of auto guidance may be the model's own.
+    validate(Sampling, {"guide": "", **sampling}, "sampling")
+    image_seeds(num, seed)
 
 
 def chosen(choice: Choice, verifier: Any, choosing: Any) -> list[dict[str, Any]]:

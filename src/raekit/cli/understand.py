@@ -45,7 +45,7 @@ def understand(
 ) -> None:
     """Ask a question about a picture, or about a latent without decoding it."""
     from raekit import latent_file
-    from raekit.understand import Question, Understander
+    from raekit.understand import MAX_PICTURES, Question, Understander, check_number
 
     *images, text = words
     names = [*images, *map(str, latent or ())]
@@ -53,6 +53,7 @@ def understand(
     given = {name: value for name, value in options.items() if value is not None}
     writing = {name: given[name] for name in given if name in Answering.model_fields}
     validate(Answering, writing, "understand")  # a wrong setting is told before the work
+    check_number(1 if each else len(names), given.get("max_pictures", MAX_PICTURES))
     pictures: list[Any] = [*images, *(latent_file.load(path) for path in latent or ())]
     questions = [Question.of(text, group) for group in ([[one] for one in pictures] if each else [pictures])]
     understander = Understander.load(**{name: given[name] for name in given if name in Loading.model_fields})
@@ -68,7 +69,7 @@ def check(text: str, images: list[str], names: list[str]) -> None:
     """Refuse, before a model is loaded, what cannot be asked.
 
     Raises:
-        UserError: a picture in place of the question, no picture, or one that is not there.
+        UserError: a picture in place of the question, no picture, one that is not there, or a latent in its place.
     """
     if os.path.isfile(text):
         raise UserError(f'question: {text!r} is a file; end with the question, as in `raekit understand {text} "..."`')
@@ -77,3 +78,5 @@ def check(text: str, images: list[str], names: list[str]) -> None:
     for image in images:
         if not os.path.isfile(image):
             raise UserError(f"image {image!r}: no such file; name a picture, and put the question in quotes")
+        if image.endswith(".safetensors"):
+            raise UserError(f"image {image!r}: is a latent, not a picture; give it as --latent {image}")

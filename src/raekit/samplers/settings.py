@@ -6,6 +6,7 @@ no network code, so that a command line can list its options at once.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, TypedDict
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -23,7 +24,7 @@ class Sampling(Config):
     guidance: Literal["cfg", "internal", "auto", "none"] = "cfg"
     """What a picture is pushed away from: cfg, the picture without a prompt; internal, the early head's guess (costs
     nothing, needs early_block); auto, a weaker model's picture (needs guide)."""
-    guidance_scale: float = Field(3.0, allow_inf_nan=False, json_schema_extra={"minimum": 1})
+    guidance_scale: float = Field(3.0, json_schema_extra={"minimum": 1})
     """How far it is pushed: 1 is no guidance, larger follows the prompt more closely."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """Lowest and highest time at which guidance acts (0 data, 1 noise)."""
@@ -55,8 +56,8 @@ class Sampling(Config):
     @field_validator("guidance_scale")
     @classmethod
     def _guides(cls, value: float) -> float:
-        if value < 1:
-            raise ValueError("needs 1 or more; 1 is no guidance")
+        if not 1 <= value < math.inf:
+            raise ValueError("needs a finite number, 1 or more; 1 is no guidance")
         return value
 
     @field_validator("guide")
