@@ -22,6 +22,18 @@ def brightness(images: Tensor, prompts: list[Any]) -> Tensor:
     return images.mean((1, 2, 3))
 
 
+class OfLatents:
+    """A judge of latents without a unified model."""
+
+    name = "mean"
+
+    def check(self, prompts: list[Any]) -> None:
+        pass
+
+    def __call__(self, z: Tensor, prompts: list[Any]) -> dict[str, Tensor]:
+        return {"score": z.mean((1, 2, 3)).double()}
+
+
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> TextToImage:
     return tiny_generator.text_to_image(tmp_path_factory.mktemp("text"), sampling={"steps": 4})
@@ -52,11 +64,20 @@ def test_every_candidate_is_remembered_and_can_be_drawn_again(generator: TextToI
     assert set(choice.seconds) == {"draw", "verify"} and 0 < choice.verify_share < 1
 
 
+def test_kept_pictures_say_what_they_scored(generator: TextToImage) -> None:
+    pictures = generator(PROMPTS, best_of=3, keep=2, verifier=brightness, seed=3)
+    choice = generator.best_of(PROMPTS, brightness, Choosing(3, keep=2), seed=3)
+    assert [picture.info for picture in pictures] == [
+        {"seed": one.seed, "score": pytest.approx(one.score), "verifier": "brightness"} for _, one in choice.winners
+    ]
+    assert generator("sun")[0].info == {}
+
+
 def test_only_those_that_are_kept_are_rendered(generator: TextToImage, monkeypatch: pytest.MonkeyPatch) -> None:
     rendered = []
     decode = ImageGenerator.decode
     monkeypatch.setattr(ImageGenerator, "decode", lambda self, z, *size: rendered.append(len(z)) or decode(self, z))
-    monkeypatch.setattr(Judge, "of", lambda choice, generator: lambda z, prompts: {"score": z.mean((1, 2, 3)).double()})
+    monkeypatch.setattr(Judge, "of", lambda choice, generator: OfLatents())
     assert len(generator("sun", best_of=6, keep=2, verifier="a judge of latents")) == 2
     assert rendered == [2]
 

@@ -9,6 +9,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
+import raekit
 from raekit.errors import UserError
 from raekit.hub import FETCHED, local_model, part
 
@@ -83,3 +84,8 @@ def test_a_part_of_a_whole_model_is_found(tmp_path: Path) -> None:
     assert part(tmp_path / "generator", "generator") == tmp_path / "generator"
     (tmp_path / "config.json").touch()
     assert part(tmp_path, "generator") == tmp_path
+
+
+def test_what_is_no_path_is_told() -> None:
+    with pytest.raises(UserError, match="model: 3 is no path; give a directory, or the id of a hub repository"):
+        raekit.load(3)  # type: ignore[arg-type]

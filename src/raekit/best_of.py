@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ from raekit.errors import UserError
 from raekit.trajectories import Callback, DrawingOptions, Trajectories
 from raekit.verifiers.base import Verdict
 from raekit.verifiers.judge import VerifierChoice
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 T = TypeVar("T")
 
@@ -137,11 +140,13 @@ class Choice:
         latents: of those that were kept, ``[P * keep, C, h, w]``, all of the first prompt first, its best first.
         selections: one a prompt.
         seconds: spent on ``draw`` and on ``verify``, which includes the rendering that a judge of pixels needs.
+        verifier: name of who judged.
     """
 
     latents: Tensor
     selections: list[Selection]
     seconds: dict[str, float]
+    verifier: str = ""
 
     @property
     def verify_share(self) -> float:
@@ -152,6 +157,14 @@ class Choice:
     def winners(self) -> list[tuple[Any, Candidate]]:
         """Prompt and candidate of each of ``latents``."""
         return [(s.prompt, s.candidates[index]) for s in self.selections for index in s.kept]
+
+
+def remember(pictures: list[Image], choice: Choice | None) -> list[Image]:
+    """The same pictures; chosen ones have their ``seed``, ``score`` and the ``verifier`` that gave it in ``info``."""
+    if choice is not None:
+        for picture, (_, one) in zip(pictures, choice.winners, strict=True):
+            picture.info |= {"seed": one.seed, "score": one.score, "verifier": choice.verifier}
+    return pictures
 
 
 def asked_of(options: dict[str, Any], num: int = 1) -> tuple[VerifierChoice, Choosing] | None:
@@ -219,7 +232,7 @@ def choose(
         kept = [own.index(way.jobs[index]) for index in ranked[number][: choosing.keep]]
         selections.append(Selection(prompt, candidates, kept))
     winners = [index for best in ranked for index in best[: choosing.keep]]
-    return Choice(latents[winners], selections, clock.seconds)
+    return Choice(latents[winners], selections, clock.seconds, getattr(judge, "name", ""))
 
 
 def _ranked(jobs: Sequence[tuple[int, int]], scores: Tensor) -> list[list[int]]:

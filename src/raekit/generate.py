@@ -23,7 +23,7 @@ from raekit import config as recipes
 from raekit import generator_files, lora, variations
 from raekit.backbones import BACKBONES
 from raekit.backbones.base import Backbone
-from raekit.best_of import CallOptions, Choice, Choosing, asked_of, choose
+from raekit.best_of import CallOptions, Choice, Choosing, asked_of, choose, remember
 from raekit.conditioning import CONDITIONERS
 from raekit.conditioning.base import Cond, Conditioner
 from raekit.conditioning.label import LabelConditioner
@@ -107,8 +107,9 @@ class ImageGenerator(ABC):
             num: images per prompt.
             seed: of the first image of each prompt; the next ones have ``seed + 1``, ``seed + 2``, ... Several seeds
                 are those of the images themselves, and say how many there are.
-            output: ``pil`` for a list of PIL images, ``tensor`` for ``[P * num, 3, S, S]`` in [0, 1], ``latent`` for
-                ``[P * num, C, h, w]``; tensors lie on the CPU. All images of the first prompt come first.
+            output: ``pil`` for a list of PIL images (the best of several say in ``image.info`` their ``seed``, their
+                ``score`` and the ``verifier`` that gave it), ``tensor`` for ``[P * num, 3, S, S]`` in [0, 1],
+                ``latent`` for ``[P * num, C, h, w]``; tensors lie on the CPU. All of the first prompt come first.
             callback: see :data:`Callback`.
             batch_size: images drawn at once; changes memory and speed only.
             **options: ``steps``, ``guidance_scale``, ... where they differ from the model's own; also ``negative``,
@@ -122,15 +123,18 @@ class ImageGenerator(ABC):
         if output not in ("pil", "tensor", "latent"):
             raise UserError(f"output: {output!r} is not one of pil, tensor, latent")
         drawing: Any = dict(options)
-        wanted = asked_of(drawing, num)
+        wanted, choice = asked_of(drawing, num), None
         if wanted is None:
             latents = self.sample(prompts, num, seed, callback, batch_size, **drawing)
         else:
-            latents = self.best_of(prompts, *wanted, seed, callback, batch_size, **drawing).latents
+            choice = self.best_of(prompts, *wanted, seed, callback, batch_size, **drawing)
+            latents = choice.latents
         if output == "latent":
             return latents
         images = self.decode(latents, batch_size)
-        return images if output == "tensor" else [Image.fromarray(array) for array in to_arrays(images)]
+        if output == "tensor":
+            return images
+        return remember([Image.fromarray(array) for array in to_arrays(images)], choice)
 
     @torch.no_grad()
     def sample(
@@ -306,11 +310,7 @@ class ImageGenerator(ABC):
 
     @abstractmethod
     def batch_of_one(self, prompt: Any) -> list[str] | Tensor:
-        """A prompt as the conditioner takes it.
-
-        Raises:
-            UserError: it says nothing, or nothing that this model takes.
-        """
+        """A prompt as the conditioner takes it; a :class:`UserError` for one that it does not take."""
 
     def neighbour(self, path: str) -> ImageGenerator:
         """Another generator in the same latent space, loaded once: to move away from, or to be asked."""

@@ -33,6 +33,8 @@ def local_model(model: str | Path, revision: str | None = None) -> Path:
         UserError: the hub has no such repository or revision, or cannot be reached and the cache holds no copy; or a
             revision was named for a directory.
     """
+    if not isinstance(model, str | Path):
+        raise UserError(f"model: {model!r} is no path; give a directory, or the id of a hub repository as text")
     path = shipped.find(model)
     is_hub_id = isinstance(model, str) and HUB_ID.fullmatch(model) is not None
     if path.is_dir() or not is_hub_id:

@@ -69,4 +69,5 @@ def test_settings_become_options_and_the_report_is_written(counting: None, tmp_p
 
 
 def test_an_unknown_study_is_named() -> None:
-    assert "No such command 'ttx'" in run("ttx")
+    with pytest.raises(UserError, match=f"study 'ttx': no such study; known: {', '.join(studies.STUDIES)}"):
+        run("ttx")

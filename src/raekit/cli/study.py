@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from raekit.cli.options import options_of
 from raekit.cli.report import print_table
+from raekit.errors import UserError
 
 if TYPE_CHECKING:
     from raekit.studies.base import Progress
@@ -32,7 +33,9 @@ class Studies(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         from raekit.studies import STUDIES
 
-        return command_of(cmd_name) if cmd_name in STUDIES else None
+        if cmd_name not in STUDIES:
+            raise UserError(f"study {cmd_name!r}: no such study; known: {', '.join(STUDIES)}")
+        return command_of(cmd_name)
 
 
 study = typer.Typer(cls=Studies, no_args_is_help=True, help="Re-run a finding of the papers at small scale.")
