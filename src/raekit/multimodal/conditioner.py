@@ -187,9 +187,9 @@ class UnifiedConditioner(QueryConditioner):
         start = "adapters."
         own = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
         merge(settings, self.reader, own)
-        tables = [self._words().weight] + ([] if self.head is None else [self.head.weight])
+        tables = [self._words().weight] + ([] if self.head is None else [self.head.get_parameter("weight")])
         for table, rows in zip(tables, torch.split(tensors["marks"], 2), strict=True):
-            table[self._mark_ids()] = rows.to(table)  # type: ignore[operator]
+            table[self._mark_ids()] = rows.to(table)
 
     def _words(self) -> nn.Embedding:
         """The language model's table of words."""
