@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -70,8 +71,22 @@ def test_a_file_system_without_locks_goes_by_the_record(tmp_path: Path, monkeypa
     with pytest.raises(UserError, match=f"process {os.getppid()} on"):
         RunLock(tmp_path).acquire()
     record.write_text(json.dumps({"host": "elsewhere", "process": 1, "started": "1"}))
-    with pytest.raises(UserError, match="process 1 on elsewhere"):
+    with pytest.raises(UserError, match=rf"process 1 on elsewhere .*; if it has ended already, delete '{record}'"):
         RunLock(tmp_path).acquire()
+
+
+def test_without_locks_another_machine_goes_on_where_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def knows_no_locks(*_: Any) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "lockf", knows_no_locks)
+    lock = RunLock(tmp_path)
+    lock.acquire()
+    monkeypatch.setattr(socket, "gethostname", lambda: "the-other-one")
+    with pytest.raises(UserError, match="is writing it"):
+        RunLock(tmp_path).acquire()
+    lock.release()
+    RunLock(tmp_path).acquire()
 
 
 def test_a_number_that_was_given_to_another_process_is_not_the_owner() -> None:

@@ -61,8 +61,10 @@ class RunLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Let go of it, if held."""
+        """Let go of it, if held; the record goes too, which is all that file systems without locks go by."""
         if self._descriptor is not None:
+            with contextlib.suppress(OSError):  # of a disk that has gone: the lock goes all the same
+                os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -72,7 +74,8 @@ class RunLock:
         except OSError as error:
             owner = _parsed(os.pread(descriptor, 4096, 0))
             if error.errno in HELD or is_alive(owner):
-                raise UserError(f"run directory {str(self.path.parent)!r}: {_sentence(owner)}") from None
+                hint = "" if error.errno in HELD or not _is_elsewhere(owner) else _unseen(self.path)
+                raise UserError(f"run directory {str(self.path.parent)!r}: {_sentence(owner)}{hint}") from None
 
 
 def identity() -> dict[str, Any]:
@@ -84,10 +87,19 @@ def is_alive(owner: dict[str, Any]) -> bool:
     """Whether the process of a record still runs; one on another machine counts as running."""
     if not owner:
         return False
-    if owner.get("host") != socket.gethostname():
+    if _is_elsewhere(owner):
         return True
     started = _started(int(owner.get("process", 0)))
     return started is not None and started == owner.get("started")
+
+
+def _is_elsewhere(owner: dict[str, Any]) -> bool:
+    return owner.get("host") != socket.gethostname()
+
+
+def _unseen(path: Path) -> str:
+    """What to do about a process that may be dead, for all that can be seen from here."""
+    return f"; if it has ended already, delete {str(path)!r}: this file system has no locks to tell by"
 
 
 def _started(process: int) -> str | None:
