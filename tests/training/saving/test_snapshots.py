@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -51,6 +52,22 @@ def test_a_damaged_newest_is_named_and_skipped(tmp_path: Path, caplog: pytest.Lo
     trainer.train()
     again = checkpoint_files.load(newest)
     assert all(torch.equal(value, again.tensors["model"][name]) for name, value in intact.tensors["model"].items())
+
+
+def test_a_newest_that_the_disk_does_not_give_back_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = trained(tmp_path)
+    digest = checkpoint_files.sha256
+
+    def rotten(path: Path) -> str:
+        if path.parent.name == "step_00000004":
+            raise OSError(errno.EIO, "Input/output error")
+        return digest(path)
+
+    monkeypatch.setattr(checkpoint_files, "sha256", rotten)
+    assert Trainer(recipe, is_resumed=True).step == 2
+    assert "step_00000004 is damaged (.metadata cannot be read (Input/output error))" in caplog.text
 
 
 def test_with_every_checkpoint_damaged_all_are_named(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def load(directory: Path) -> Checkpoint:
 def _make_afresh(folder: Path) -> None:
     try:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)  # there still, if the disk does not let go of something in it
     except OSError as error:
         raise UserError(disk_sentence(folder, error)) from error
 
@@ -229,14 +229,21 @@ def _damage(directory: Path, rank: int, world: int) -> str | None:
         )
     names = sorted(manifest["files"])
     for name in names[rank::world]:
-        path, entry = directory / name, manifest["files"][name]
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != entry["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes, not {entry['bytes']}"
-        if sha256(path) != entry["sha256"]:
-            return f"{name} does not match its checksum"
+        try:
+            if (reason := _unlike(directory / name, manifest["files"][name])) is not None:
+                return reason
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror or error})"
     return None
+
+
+def _unlike(path: Path, entry: Mapping[str, Any]) -> str | None:
+    """How a file differs from what the manifest says of it, in words, or None."""
+    if not path.is_file():
+        return f"{path.name} is missing"
+    if (size := path.stat().st_size) != entry["bytes"]:
+        return f"{path.name} has {size} bytes, not {entry['bytes']}"
+    return f"{path.name} does not match its checksum" if sha256(path) != entry["sha256"] else None
 
 
 def _cause(error: BaseException) -> Exception:
