@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +83,38 @@ def test_what_a_crash_left_half_written_is_swept_up(tmp_path: Path) -> None:
     (with_steps(tmp_path, 1).checkpoints / ".step_00000002.partial").mkdir()
     run = RunDirectory(tmp_path, Recipe(), is_resumed=True)
     assert [path.name for path in run.checkpoints.iterdir()] == ["step_00000001"]
+
+
+def test_a_copy_under_a_similar_name_is_no_checkpoint(tmp_path: Path) -> None:
+    run = with_steps(tmp_path, 4, 99_999_999, 100_000_000)
+    for name in ("step_00000004_backup", "step_00000004.bak", "step_4", "step_"):
+        (run.checkpoints / name).mkdir()
+    assert kept(run) == [100_000_000, 99_999_999, 4]
+    run.prune(1)
+    assert kept(run) == [100_000_000] and (run.checkpoints / "step_00000004_backup").is_dir()
+
+
+def test_what_cannot_be_removed_is_told_and_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = with_steps(tmp_path, 1, 2, 3)
+    remove = shutil.rmtree
+
+    def held(path: Path, *arguments: Any, **options: Any) -> None:
+        """As NFS answers while another machine has a file of step 1 open."""
+        if "step_00000001" in str(path):
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        remove(path, *arguments, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", held)
+    run.prune(1)
+    run.checkpoint_path(1).mkdir()
+    run.prune(1)  # beside what the first time left
+    assert kept(run) == [3] and caplog.text.count("could not be removed (Directory not empty)") == 2
+    assert kept(RunDirectory(tmp_path, Recipe(), is_resumed=True)) == [3]
+    monkeypatch.undo()
+    RunDirectory(tmp_path, Recipe(), is_resumed=True)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step_00000003"]
 
 
 def test_another_run_is_refused(tmp_path: Path) -> None:

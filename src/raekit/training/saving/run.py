@@ -13,7 +13,10 @@ run.lock           the process that writes here (``run_lock.py``)
 from __future__ import annotations
 
 import json
+import logging
 import platform
+import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -37,6 +40,10 @@ from raekit.training.saving.run_lock import RunLock
 FINISHED = "finished.json"
 METRICS = "metrics.jsonl"
 STAMPED_PACKAGES = ("raekit", "torch", "transformers", "numpy", "safetensors", "pydantic", "pillow")
+CHECKPOINT_NAME = re.compile(r"step_(\d{8,})")
+"""Of a checkpoint, whole; a copy that a user named after one is none."""
+
+_log = logging.getLogger(__name__)
 
 
 class RunDirectory:
@@ -78,7 +85,8 @@ class RunDirectory:
 
     def checkpoint_paths(self) -> list[Path]:
         """All checkpoints, the newest first; each is complete, but nothing has been said of its content."""
-        return sorted(self.checkpoints.glob("step_*"), reverse=True)
+        found = [path for path in self.checkpoints.glob("step_*") if CHECKPOINT_NAME.fullmatch(path.name)]
+        return sorted(found, key=step_of, reverse=True)
 
     def checkpoint_path(self, step: int) -> Path:
         """Where the checkpoint after ``step`` optimiser steps lies."""
@@ -91,8 +99,12 @@ class RunDirectory:
                 self.remove(path)
 
     def remove(self, path: Path) -> None:
-        """Remove a checkpoint, in such a way that a crash never leaves half of one."""
-        shutil.rmtree(path.rename(path.with_name(f".{path.name}.removed")))
+        """Remove a checkpoint, in such a way that a crash never leaves half of one.
+
+        What the disk will not let go of, as NFS does while somebody reads it, stays under a hidden name till later.
+        """
+        # Not always the same name: an earlier one of the same step may still be there.
+        sweep(path.rename(path.with_name(f".{path.name}.{secrets.token_hex(4)}.removed")))
 
     def set_aside(self, path: Path) -> Path:
         """Give a damaged checkpoint a name under which it is no longer taken for one; it is never removed."""
@@ -148,7 +160,7 @@ class RunDirectory:
                 f"run directory {str(self.path)!r} holds a run already; pass --resume to continue it or --run DIR"
             )
         for partial in self.checkpoints.glob(".step_*"):
-            shutil.rmtree(partial)
+            sweep(partial)
         for partial in self.path.glob(".*.tmp"):
             partial.unlink()
         write_atomically(self.path / "recipe.yaml", dump_yaml(recipe).encode())
@@ -165,6 +177,14 @@ class RunDirectory:
 def step_of(path: Path) -> int:
     """Optimiser steps before the checkpoint at ``path``."""
     return int(path.name.removeprefix("step_"))
+
+
+def sweep(folder: Path) -> None:
+    """Remove a folder that nobody needs; one that cannot be removed is told of, and is in nobody's way."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        _log.warning("%s could not be removed (%s); the next start tries again", folder, error.strerror or error)
 
 
 def finished_artefact(path: Path, steps: int) -> Path | None:
