@@ -31,6 +31,18 @@ def test_of_two_rows_the_longer_one_is_placed() -> None:
     assert counted(0, 0).read().length == 0
 
 
+def test_a_row_that_was_over_when_it_was_loaded_is_not_told_again() -> None:
+    bad = counted(1, 1, 1)
+    bad.load_state(counted(0, 1, 1, 1, 1, 1).state())
+    assert bad.now == 5
+    for step in (6, 7):
+        bad.add(torch.zeros(()), step)
+    assert bad.read().length == 0
+    bad.load_state({"bad_steps": 2})
+    bad.add(torch.ones(()), 8)
+    assert bad.read() == Row(3, 6)
+
+
 def test_a_row_goes_on_after_a_resume() -> None:
     bad = counted()
     bad.load_state(counted(0, 1, 1).state())

@@ -53,15 +53,18 @@ class BadSteps:
     @now.setter
     def now(self, count: int) -> None:
         self._now.fill_(count)
-        self._longest.fill_(count)
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {"bad_steps": self.now}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state` gave."""
+        """Restore what :meth:`state` gave.
+
+        The row counts once it goes on: one that was over before it was read ends nothing any more.
+        """
         self.now = state.get("bad_steps", 0)
+        self._longest.zero_()
 
     def read(self) -> Row:
         """The longest row since the last reading, what of it came before that included."""
