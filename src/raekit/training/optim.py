@@ -151,7 +151,14 @@ class Updater:
         self.extra = {decay: EMA(averaged, decay) for decay in decays or ()}
 
     def clip(self) -> Tensor:
-        """Scale the gradients down to ``clip_norm``; their norm before that."""
+        """Scale the gradients down to ``clip_norm``; their norm before that.
+
+        A weight that the step left without a gradient gets one of zeros, which is what several processes come to when
+        they average theirs: moments and decay move it, however many processes there are.
+        """
+        for parameter in self.parameters.values():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norm = total_norm(gradients)
         if self.config.clip_norm is not None and gradients:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import two_ranks
 from raekit import distributed
+from raekit.training.optim import OptimConfig, Updater
 from raekit.training.parallel.reducer import Reducer
 
 
@@ -45,6 +48,32 @@ def meet() -> None:
         with pytest.raises(RuntimeError, match="second gradient"):
             loss(held, rank).backward()
     reducer.finish()
+
+
+def stepped(held: list[nn.Parameter]) -> list[Tensor]:
+    """The weights after three steps, in the second of which no process reaches the last weight."""
+    updater = Updater({f"{i}.weight": p for i, p in enumerate(held)}, OptimConfig(lr=0.1, weight_decay=0.1), 10)
+    reducer = Reducer(held)
+    for step in range(3):
+        updater.zero_grad()
+        torch.stack([(p * (step + 1)).sum() for p in (held[:-1] if step == 1 else held)]).sum().backward()
+        reducer.finish()
+        updater.clip()
+        updater.update(step)
+    return [p.detach() for p in held]
+
+
+def step_together(path: str) -> None:
+    distributed.join(torch.device("cpu"))
+    torch.save(stepped(weights()), f"{path}/{distributed.rank()}.pt")
+
+
+def test_a_step_without_a_gradient_moves_a_weight_alike_on_one_process_and_on_two(tmp_path: Path) -> None:
+    two_ranks.run(step_together, str(tmp_path))
+    alone = stepped(weights())
+    for rank in (0, 1):
+        for one, other in zip(alone, torch.load(tmp_path / f"{rank}.pt", weights_only=True), strict=True):
+            assert torch.equal(one, other)
 
 
 def test_two_processes_meet_in_the_mean() -> None:
