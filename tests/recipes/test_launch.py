@@ -99,7 +99,8 @@ def test_slurm_passes_the_signal_on_saves_queues_again_and_resumes(stage: dict[s
 
 
 def test_skypilot(stage: dict[str, str]) -> None:
-    assert set(SKYPILOT) <= {"name", "num_nodes", "workdir", "resources", "file_mounts", "envs", "setup", "run"}
+    assert set(SKYPILOT) <= {"name", "num_nodes", "workdir", "resources", "volumes", "envs", "setup", "run"}
+    assert set(SKYPILOT["volumes"]) == {"/runs"}, "no bucket: those neither append nor are seen by all nodes at once"
     told = {"SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "1", "SKYPILOT_NUM_GPUS_PER_NODE": "8"}
     env = {**stage, **SKYPILOT["envs"], **told, "SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2"}
     subprocess.run(["bash", "-euo", "pipefail", "-c", SKYPILOT["run"]], check=True, env=env)
