@@ -32,6 +32,8 @@ from raekit.training.guarding.stopped import REPORT, kinds, past, write_report
 from raekit.training.guarding.watchdog import Watchdog
 from raekit.training.meter import Meter
 from raekit.training.optim import Updater
+from raekit.training.parallel.agreement import check_agreement
+from raekit.training.parallel.peers import Peers
 from raekit.training.parallel.placement import layout_of, place
 from raekit.training.parallel.reducer import Reducer
 from raekit.training.planning.machines import RESERVE
@@ -40,7 +42,7 @@ from raekit.training.planning.work import Checkpointing
 from raekit.training.saving.run import RunDirectory
 from raekit.training.saving.signals import StopRequest
 from raekit.training.saving.snapshots import EMA_GROUP, Progress, Snapshots
-from raekit.training.stage import Micro, Player, Recipe, Stage, Terms
+from raekit.training.stage import Micro, Player, Recipe, Stage, Terms, TrainConfig
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +68,8 @@ class Trainer:
     def __init__(self, recipe: Recipe, is_resumed: bool = False) -> None:
         self.recipe = recipe
         self.device = distributed.join(pick_device(recipe.train.device))
+        check_agreement(recipe, is_resumed, Peers.meet())
+        check_shares(recipe.train, distributed.world())
         self.run = RunDirectory(recipe.run, recipe, is_resumed, recipe.train.tensorboard)
         self.stage: Stage = STAGES[recipe.stage](recipe, self.device)
         wrap(self.stage.blocks(), recipe.train.compile, pick_checkpointing(self.stage))
@@ -78,6 +82,9 @@ class Trainer:
         self.snapshots = Snapshots(self.run, self.stage, self.updaters, [self.guards])
         if is_resumed:
             self.progress = self.snapshots.resume()
+            self._recall()
+            self._check_not_past()
+            self.run.peers.by_first(self.run.write_papers)
 
     @property
     def step(self) -> int:
@@ -110,8 +117,7 @@ class Trainer:
                     self._stretch(stop, progress, task)
                 except BadRow as bad:
                     self._go_back(bad.row)
-            self.save()
-            self.snapshots.wait()
+            self.snapshots.settle(self.progress)
             return self._finish() if self.step == steps else None
 
     def _stretch(self, stop: StopRequest, progress: Bar, task: Any) -> None:
@@ -149,6 +155,20 @@ class Trainer:
     def save(self) -> Path:
         """Write a checkpoint after the current step."""
         return self.snapshots.save(self.progress)
+
+    def _recall(self) -> None:
+        """Go on at the lower rates of a run that went back, also where no checkpoint was written since."""
+        step = self.run.peers.by_first(lambda: self.run.went_back(self.step))
+        if step is not None and self.guards.went_back_from is None:
+            self.guards.go_back(step)
+
+    def _check_not_past(self) -> None:
+        if self.step > (steps := self.recipe.train.steps):
+            self.run.lock.release()
+            raise UserError(
+                f"train.steps: {steps}, but run {str(self.run.path)!r} is at step {self.step} already; raise "
+                "train.steps, or name another directory with --run"
+            )
 
     def _seat(self, player: Player) -> Seat:
         train, start = self.recipe.train, player.start_step
@@ -189,8 +209,13 @@ class Trainer:
         if not self.guards.may_go_back:
             self._give_up(row, past(self.guards))
         step, found = self.step, kinds(self.guards, row)
+
+        def note(target: Progress) -> None:
+            """Before newer checkpoints go: a run killed in between still finds those, or that it went back."""
+            self.run.peers.by_first(lambda: self.run.note_going_back(step, target.step))
+
         try:
-            self.progress = self.snapshots.resume(before=row.first_step)
+            self.progress = self.snapshots.resume(row.first_step, note)
         except UserError as error:
             self._give_up(row, f"It could not go back to a checkpoint: {error}.")
         self.guards.go_back(step)
@@ -279,6 +304,20 @@ class Trainer:
         finally:
             for average in averages:
                 average.swap()
+
+
+def check_shares(train: TrainConfig, world: int) -> None:
+    """See that the processes share a micro-batch evenly, before anything is read.
+
+    Raises:
+        UserError: they do not; the setting that says its size is named.
+    """
+    if train.micro_batch % world:
+        name = "batch_size" if train.micro_batch_size is None else "micro_batch_size"
+        raise UserError(
+            f"train.{name}: {train.micro_batch} samples cannot be shared evenly by {world} processes; make it a "
+            f"multiple of {world}"
+        )
 
 
 def pick_checkpointing(stage: Stage) -> Checkpointing:

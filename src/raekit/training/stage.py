@@ -62,7 +62,7 @@ class TrainConfig(Config):
     keep_last: int = Field(2, gt=0)
     """Newest checkpoints kept."""
     keep_every_steps: Steps | None = Field(None, gt=0)
-    """Checkpoints at multiples of it are kept for good; None = none but the newest."""
+    """Checkpoints at multiples of it are kept for good, itself one of ``save_every_steps``; None = only the newest."""
     save_in_background: bool | Literal["auto"] = "auto"
     """Copy the weights and write them while training goes on, at the price of their size in host memory; ``auto``: on
     CUDA. Never a result."""
@@ -94,6 +94,15 @@ class TrainConfig(Config):
     def _check_micro_batch(self) -> TrainConfig:
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} must divide batch_size {self.batch_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_kept(self) -> TrainConfig:
+        if self.keep_every_steps and self.keep_every_steps % self.save_every_steps:
+            raise ValueError(
+                f"keep_every_steps {self.keep_every_steps} must be a multiple of save_every_steps "
+                f"{self.save_every_steps}, or fewer are kept than it says"
+            )
         return self
 
     @property

@@ -15,6 +15,7 @@ from raekit.errors import UserError
 from raekit.training.guarding.guards import BadRow, GuardConfig, Guards
 from raekit.training.loop import Trainer
 from raekit.training.optim import OptimConfig, Updater
+from raekit.training.saving import checkpoint_files
 from raekit.training.stage1 import Stage1
 
 SMALL = GuardConfig(window_steps=8, loss_spike=5.0, gradient_spike=5.0)
@@ -136,6 +137,45 @@ def test_a_run_goes_back_once_at_half_the_rate_and_then_stops_with_a_report(tmp_
     assert (resumed.step, resumed.guards.went_back_from) == (10, 7)
     assert resumed.updaters["model"].lr_scale == 0.5
     assert resumed.train() is not None
+
+
+class Killed(Exception):
+    """In place of SIGKILL."""
+
+
+def stopping_at(trainer: Trainer, step: int) -> Trainer:
+    """The trainer, killed before its ``step`` once it has gone back."""
+    take = trainer.train_step
+
+    def take_or_die(micros: Any) -> Any:
+        if trainer.guards.went_back_from is not None and trainer.step == step:
+            raise Killed
+        return take(micros)
+
+    trainer.train_step = take_or_die  # type: ignore[method-assign]
+    return trainer
+
+
+def test_killed_after_going_back_and_resumed_has_the_bits_of_an_unbroken_run(tmp_path: Path) -> None:
+    values = tiny_recipes.stage1(tmp_path)
+    options: dict[str, Any] = {"steps": 10, "max_bad_steps": 2, "save_every_steps": 4}
+    recipes = [tiny_recipes.resolve({**values, "run": str(tmp_path / name)}, **options) for name in ("one", "two")]
+    trainers = [Trainer(recipe) for recipe in recipes]
+    for trainer in trainers:
+        broken(trainer, lambda t=trainer: t.guards.went_back_from is None and t.step >= 5)
+    trainers[0].train()
+    assert trainers[0].guards.went_back_from == 7
+    with pytest.raises(Killed):
+        stopping_at(trainers[1], 6).train()
+    assert [path.name for path in trainers[1].run.checkpoint_paths()] == ["step_00000004"]
+    trainers[1].run.lock.release()
+    resumed = Trainer(recipes[1], is_resumed=True)
+    assert (resumed.step, resumed.guards.went_back_from, resumed.updaters["model"].lr_scale) == (4, 7, 0.5)
+    resumed.train()
+    one, two = (checkpoint_files.load(recipe.run / "checkpoints" / "step_00000010") for recipe in recipes)
+    for group in ("model", "ema", "optimizer"):
+        assert not [k for k, v in one.tensors[group].items() if not torch.equal(v, two.tensors[group][k])]
+    assert one.state["guards"] == two.state["guards"]
 
 
 def test_a_run_that_has_nowhere_to_go_back_to_stops(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -115,6 +114,74 @@ def test_what_cannot_be_removed_is_told_and_in_nobodys_way(
     monkeypatch.undo()
     RunDirectory(tmp_path, Recipe(), is_resumed=True)
     assert [path.name for path in run.checkpoints.iterdir()] == ["step_00000003"]
+
+
+def test_a_log_that_cannot_be_written_costs_its_lines_and_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, log = RunDirectory(tmp_path, Recipe(), is_resumed=False), tmp_path / "metrics.jsonl"
+    run.log(1, {"loss": 1.0})
+    kept = log.rename(tmp_path / "kept")
+    log.symlink_to("/dev/full")
+    for step in (2, 3):
+        run.log(step, {"loss": 1.0})
+    assert caplog.text.count("No space left on device") == 1
+    log.unlink()
+    kept.write_text(kept.read_text() + '{"step": 3, "lo')  # as much as went onto the disk
+    kept.rename(log)
+    run.log(4, {"loss": 1.0})
+    assert [row["step"] for row in run.history()] == [1, 4]
+
+
+def test_a_run_directory_that_cannot_be_locked_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run.lock").mkdir()
+    with pytest.raises(UserError, match=r"run directory .*: run.lock: Is a directory; .*can be written to"):
+        RunDirectory(tmp_path, Recipe(), is_resumed=False)
+
+
+def test_a_start_before_the_first_checkpoint_is_a_fresh_one(tmp_path: Path) -> None:
+    first = RunDirectory(tmp_path, Recipe(), is_resumed=False)
+    first.log(1, {"loss": 1.0})
+    first.note_going_back(7, 4)
+    again = RunDirectory(tmp_path, Recipe(size=4), is_resumed=False)
+    assert again.history() == [] and again.went_back(0) is None
+    assert (tmp_path / "recipe.yaml").read_text() == "size: 4\n"
+
+
+def test_a_resumed_run_writes_its_papers_when_it_is_told_to(tmp_path: Path) -> None:
+    with_steps(tmp_path, 1)
+    run = RunDirectory(tmp_path, Recipe(size=4), is_resumed=True)
+    assert (tmp_path / "recipe.yaml").read_text() == "size: 3\n"
+    run.write_papers()
+    assert (tmp_path / "recipe.yaml").read_text() == "size: 4\n"
+
+
+def test_going_back_is_remembered_until_a_later_checkpoint_knows_of_it(tmp_path: Path) -> None:
+    run = with_steps(tmp_path, 4)
+    assert run.went_back(4) is None
+    run.note_going_back(7, 4)
+    assert (run.went_back(2), run.went_back(4), run.went_back(5)) == (7, 7, None)
+
+
+def test_a_finished_run_without_its_checkpoints_is_not_trained_over(tmp_path: Path) -> None:
+    run = with_steps(tmp_path)
+    (tmp_path / "generator").mkdir()
+    run.finish(4, tmp_path / "generator")
+    with pytest.raises(UserError, match=r"a finished run without its checkpoints, and 'generator' would be replaced"):
+        RunDirectory(tmp_path, Recipe(), is_resumed=False)
+    (tmp_path / "finished.json").unlink()
+    RunDirectory(tmp_path, Recipe(), is_resumed=False)
+
+
+def test_what_killed_exports_left_is_swept_up(tmp_path: Path) -> None:
+    left = [tmp_path / ".autoencoder.abc_1234", tmp_path / "ema_0.5" / ".generator.0123abcd"]
+    others = [tmp_path / ".git", tmp_path / ".autoencoder.mine", tmp_path / "samples" / "step_00000001.png"]
+    for path in (*left, *others):
+        path.mkdir(parents=True)
+    sheet = tmp_path / "samples" / ".step_00000002.png.00ff.tmp"
+    sheet.touch()
+    RunDirectory(tmp_path, Recipe(), is_resumed=True)
+    assert [path.exists() for path in (*left, sheet, *others)] == [False] * 3 + [True] * 3
 
 
 def test_another_run_is_refused(tmp_path: Path) -> None:

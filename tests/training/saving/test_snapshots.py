@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import shutil
@@ -138,6 +139,53 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
         Trainer(tiny_recipes.resolve(values), is_resumed=True)
 
 
+def changed(recipe: Any, **top: Any) -> Any:
+    return tiny_recipes.resolve({**recipe.model_dump(mode="json"), **top})
+
+
+def test_what_users_change_is_logged_and_taken_and_what_breaks_the_run_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = trained(tmp_path, 2)
+    papers = (recipe.run / "recipe.yaml").read_text()
+    muon, lr = ({**recipe.optim.model_dump(mode="json"), **new} for new in ({"name": "muon"}, {"lr": 5e-4}))
+    two = recipe.data.model_dump(mode="json")
+    two["mixture"] *= 2
+    for other, words in (
+        ({"optim": muon}, "optim.name is 'muon', was 'adamw', and the moments"),
+        ({"seed": 7}, "seed is 7, was 0, and its position"),
+        ({"data": two}, r"data.mixture.1.name is 'folder', was absent"),
+    ):
+        with pytest.raises(UserError, match=f"step_00000002': {words}.*; resume with .*--run DIR"):
+            Trainer(changed(recipe, **other), is_resumed=True)
+    assert (recipe.run / "recipe.yaml").read_text() == papers, "a recipe that was refused is not written down"
+    train = {**recipe.train.model_dump(mode="json"), "steps": 8, "log_every_steps": 2}
+    caplog.clear()
+    assert Trainer(changed(recipe, optim=lr, train=train), is_resumed=True).step == 2
+    told = [record.message for record in caplog.records if "recipe has changed" in record.message]
+    assert [line.split("changed: ")[1] for line in told] == [
+        "optim.lr is 0.0005, was 0.001", "train.steps is 8, was 2", "train.log_every_steps is 2, was 1"
+    ]  # fmt: skip
+    assert "lr: 0.0005" in (recipe.run / "recipe.yaml").read_text()
+
+
+def test_a_checkpoint_that_does_not_know_its_recipe_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recipe = trained(tmp_path, 2)
+    manifest = recipe.run / "checkpoints" / "step_00000002" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["state"]["recipe"]
+    manifest.write_text(json.dumps(content))
+    assert Trainer(changed(recipe, seed=7), is_resumed=True).step == 2
+    assert caplog.text.count("does not say what recipe it is of") == 1
+
+
+def test_a_run_that_is_past_its_end_says_so(tmp_path: Path) -> None:
+    recipe = trained(tmp_path, 4)
+    train = {**recipe.train.model_dump(mode="json"), "steps": 2}
+    with pytest.raises(UserError, match=r"train.steps: 2, but run .* is at step 4 already; raise train.steps"):
+        Trainer(changed(recipe, train=train), is_resumed=True)
+
+
 def test_no_room_is_told_before_the_first_step_and_before_a_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +222,24 @@ def test_writing_in_the_background_saves_the_step_it_was_asked_at(
     saved = checkpoint_files.load(path).tensors["model"]
     assert all(torch.equal(value, saved[name]) for name, value in expected.items())
     assert any(not torch.equal(value, saved[name]) for name, value in trainer.stage.state().items())
+
+
+def test_after_an_error_in_the_background_the_present_state_is_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write = checkpoint_files.write
+
+    def refuse_some(path: Path, tensors: Any, state: Any, peers: Any) -> None:
+        """The last one too, whose failure nobody but the end of the run notices."""
+        if threading.current_thread() is not threading.main_thread() and state["step"] in (2, 6):
+            raise UserError("the quota is used up")
+        write(path, tensors, state, peers)
+
+    monkeypatch.setattr(checkpoint_files, "write", refuse_some)
+    trainer = Trainer(tiny_recipes.resolve(tiny_recipes.stage1(tmp_path), steps=6, save_in_background=True))
+    trainer.train()
+    assert steps_kept(trainer) == [6, 4]
+    assert caplog.text.count("writing in the background failed (the quota is used up)") == 2
 
 
 def test_an_error_in_the_background_is_raised_at_the_next_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ metrics.jsonl      one JSON object per logged step
 loss.png           the logged losses, redrawn as the run goes
 samples/           sheets of pictures, one per sampling step
 checkpoints/       step_00001000/ ..., each complete or absent; damaged_step_00001000/ are never read
+went_back.json     that the run went back to a checkpoint, and to which, once it did
 finished.json      where the artefact lies, once the run has come to its end
 run.lock           the process that writes here (``run_lock.py``)
 """
@@ -38,10 +39,13 @@ from raekit.training.parallel.peers import Peers
 from raekit.training.saving.run_lock import RunLock
 
 FINISHED = "finished.json"
+WENT_BACK = "went_back.json"
 METRICS = "metrics.jsonl"
 STAMPED_PACKAGES = ("raekit", "torch", "transformers", "numpy", "safetensors", "pydantic", "pillow")
 CHECKPOINT_NAME = re.compile(r"step_(\d{8,})")
 """Of a checkpoint, whole; a copy that a user named after one is none."""
+EXPORT_LEFTOVER = re.compile(r"\.(autoencoder|encoder|generator|lora)\.\w{8}")
+"""A folder that an export was killed in; only what this package itself names so."""
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +55,9 @@ class RunDirectory:
 
     Args:
         path: the directory; made if absent.
-        recipe: the resolved recipe, written to ``recipe.yaml``.
-        is_resumed: continue in an existing directory; otherwise one that holds checkpoints is refused.
+        recipe: the resolved recipe, written to ``recipe.yaml``; of a resumed run by :meth:`write_papers`.
+        is_resumed: continue in an existing directory; otherwise one that holds checkpoints or a finished run is
+            refused.
         has_tensorboard: also write event files below ``tensorboard/``.
 
     Attributes:
@@ -67,10 +72,12 @@ class RunDirectory:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self._metrics = path / METRICS
+        self._recipe = recipe
+        self._is_log_cut = False
         self._events = None
         self.peers = Peers.meet()
         self.lock = RunLock(path)
-        self.peers.by_first(lambda: self._open(recipe, is_resumed))
+        self.peers.by_first(lambda: self._open(is_resumed))
         if distributed.is_main() and has_tensorboard:
             self._events = _event_writer(path / "tensorboard")
 
@@ -116,15 +123,36 @@ class RunDirectory:
         """What the run exported when it came to its end after ``steps`` steps, on every process; None before."""
         return self.peers.by_first(lambda: finished_artefact(self.path, steps))
 
+    def note_going_back(self, step: int, target: int) -> None:
+        """Write down that after ``step`` steps the run went back to the checkpoint of ``target``."""
+        write_atomically(self.path / WENT_BACK, json.dumps({"from": step, "to": target}).encode())
+
+    def went_back(self, step: int) -> int | None:
+        """From where a run that goes on from the checkpoint of ``step`` went back; None = not since it was written."""
+        try:
+            record = json.loads((self.path / WENT_BACK).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return int(record["from"]) if step <= record["to"] else None
+
     def finish(self, step: int, artefact: Path) -> None:
         """Write down that the run is over."""
         record = {"step": step, "artefact": str(artefact.relative_to(self.path))}
         write_atomically(self.path / FINISHED, json.dumps(record).encode())
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Append one line to ``metrics.jsonl``, and the same numbers to TensorBoard when it is on."""
-        with self._metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        """Append one line to ``metrics.jsonl``, and the same numbers to TensorBoard when it is on.
+
+        A line that cannot be written costs no more than itself: the first one is told of, and training goes on.
+        """
+        try:
+            with self._metrics.open("a", encoding="utf-8") as file:
+                file.write("\n" * self._is_log_cut + json.dumps({"step": step, **values}) + "\n")
+            self._is_log_cut = False
+        except OSError as error:
+            if not self._is_log_cut:
+                _log.warning("%s: %s; steps are missing from the log until it can be written", self._metrics, error)
+            self._is_log_cut = True
         if self._events is not None:
             for name, value in values.items():
                 self._events.add_scalar(name, value, step)
@@ -150,21 +178,43 @@ class RunDirectory:
         """Have the lock, whoever has had it since this object was made."""
         self.lock.acquire()
 
-    def _open(self, recipe: Config, is_resumed: bool) -> None:
+    def write_papers(self) -> None:
+        """Write down the recipe and the machine; by the first process, once nothing speaks against the recipe."""
+        write_atomically(self.path / "recipe.yaml", dump_yaml(self._recipe).encode())
+        write_atomically(self.path / "environment.json", json.dumps(environment_stamp(), indent=1).encode())
+
+    def _open(self, is_resumed: bool) -> None:
         """What the first process does before anybody writes: take the lock, look, sweep up after a crash."""
         make_writable(self.checkpoints, "run")
+        make_writable(self.path, "run")
         self.lock.acquire()
-        if not is_resumed and self.checkpoint_paths():
+        if not is_resumed:
+            self._check_unused()
+        for partial in self.checkpoints.glob(".step_*"):
+            sweep(partial)
+        for partial in (*self.path.glob(".*.tmp"), *self.path.glob("samples/.*.tmp")):
+            partial.unlink()
+        for partial in (path for pattern in (".*", "ema_*/.*") for path in self.path.glob(pattern) if path.is_dir()):
+            if EXPORT_LEFTOVER.fullmatch(partial.name):
+                sweep(partial)
+        if not is_resumed:  # what a crash before the first checkpoint left belongs to steps that will be taken again
+            for name in (METRICS, WENT_BACK):
+                (self.path / name).unlink(missing_ok=True)
+            self.write_papers()
+
+    def _check_unused(self) -> None:
+        """Nobody's run is overwritten, also where its checkpoints are gone and only what it made is left."""
+        if self.checkpoint_paths():
             self.lock.release()
             raise UserError(
                 f"run directory {str(self.path)!r} holds a run already; pass --resume to continue it or --run DIR"
             )
-        for partial in self.checkpoints.glob(".step_*"):
-            sweep(partial)
-        for partial in self.path.glob(".*.tmp"):
-            partial.unlink()
-        write_atomically(self.path / "recipe.yaml", dump_yaml(recipe).encode())
-        write_atomically(self.path / "environment.json", json.dumps(environment_stamp(), indent=1).encode())
+        if (artefact := _artefact(self.path)) is not None:
+            self.lock.release()
+            raise UserError(
+                f"run directory {str(self.path)!r} holds a finished run without its checkpoints, and "
+                f"{artefact.name!r} would be replaced; name another directory with --run, or delete {FINISHED!r} there"
+            )
 
     def plot(self) -> None:
         """Redraw ``loss.png`` from the log."""
@@ -189,13 +239,18 @@ def sweep(folder: Path) -> None:
 
 def finished_artefact(path: Path, steps: int) -> Path | None:
     """What a run of ``steps`` steps that has come to its end has exported; None while there is anything left to do."""
+    last = path / "checkpoints" / f"step_{steps:08d}"
+    return _artefact(path, steps) if last.is_dir() else None
+
+
+def _artefact(path: Path, steps: int | None = None) -> Path | None:
+    """What a run exported at its end, after ``steps`` steps if given; None where that is not there."""
     try:
         record = json.loads((path / FINISHED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     artefact: Path = path / record["artefact"]
-    last = path / "checkpoints" / f"step_{steps:08d}"
-    return artefact if record["step"] == steps and artefact.exists() and last.is_dir() else None
+    return artefact if steps in (None, record["step"]) and artefact.exists() else None
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

@@ -46,18 +46,25 @@ class RunLock:
         """Take the lock, or keep it.
 
         Raises:
-            UserError: another process writes this run; it is named.
+            UserError: another process writes this run; it is named. Or the place cannot be written to.
         """
         if self._descriptor is not None:
             return
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor: int | None = None
         try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             self._lock(descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(identity()).encode(), 0)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(identity()).encode(), 0)
+        except (OSError, UserError) as error:
+            if descriptor is not None:
+                os.close(descriptor)
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"run directory {str(self.path.parent)!r}: {NAME}: {error.strerror}; name a directory that can be "
+                "written to, or free some space"
+            ) from None
         self._descriptor = descriptor
 
     def release(self) -> None:

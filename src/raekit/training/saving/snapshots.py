@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from raekit.training.ema import EMA
 from raekit.training.optim import Updater
 from raekit.training.parallel.peers import Peers
 from raekit.training.saving import checkpoint_files
+from raekit.training.saving.changes import changes, check_resumable
 from raekit.training.saving.rng import rng_state, set_rng_state, spread
 from raekit.training.saving.run import RunDirectory, step_of
 from raekit.training.stage import Stage
@@ -94,26 +95,51 @@ class Snapshots:
     def save(self, progress: Progress) -> Path:
         """Write a checkpoint after the current step, or start to (``train.save_in_background``).
 
+        Where the one before could not be written in the background, this one is written at once, lest the run end
+        without either.
+
         Raises:
-            UserError: this one cannot be written, or the one before, in the background, could not.
+            UserError: it cannot be written.
         """
-        self.wait()
+        has_failed = self._has_failed()
+        if self._saved != progress.step or has_failed:
+            self._save(progress, self._writer if not has_failed else None)
+        return self.run.checkpoint_path(progress.step)
+
+    def settle(self, progress: Progress) -> None:
+        """:meth:`save`, and wait until it lies on disk.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        self.save(progress)
+        if self._has_failed():
+            self._save(progress, None)
+
+    def _save(self, progress: Progress, writer: Background | None) -> None:
+        self._saved = None
         path = self.run.checkpoint_path(progress.step)
-        if self._saved == progress.step:
-            return path
         groups = {**self._state(), OPTIMIZER_GROUP: self._optimizer_state()}
         needed = checkpoint_files.size_in_bytes(value for values in groups.values() for value in values.values())
         self._peers.by_first(lambda: require_space(self.run.checkpoints, needed, f"saving step {progress.step}"))
         tensors = checkpoint_files.held_here(groups, self._peers) | self._own_rng()
         counted = merged([counter.state() for counter in self.counters])
         place = {"stage": self.config.stage, "processes": self._peers.world}
-        state = {**counted, **place, "step": progress.step, "position": progress.position}
-        if self._writer is None:
+        state = {**counted, **place, "step": progress.step, "position": progress.position, "recipe": self._recipe()}
+        if writer is None:
             self._write(path, tensors, state)
         else:
-            self._writer.start(lambda staged: self._write(path, staged, state), tensors)
+            writer.start(lambda staged: self._write(path, staged, state), tensors)
         self._saved = progress.step
-        return path
+
+    def _has_failed(self) -> bool:
+        """Whether the checkpoint that was being written in the background could not be; waits for it."""
+        try:
+            self.wait()
+        except UserError as error:
+            _log.warning("writing in the background failed (%s); the present state is written at once", error)
+            return True
+        return False
 
     def wait(self) -> None:
         """Until the checkpoint that is being written in the background lies on disk.
@@ -124,12 +150,13 @@ class Snapshots:
         if self._writer is not None:
             self._writer.wait()
 
-    def resume(self, before: int | None = None) -> Progress:
+    def resume(self, before: int | None = None, then: Callable[[Progress], None] = lambda _: None) -> Progress:
         """Go on from the newest valid checkpoint; damaged ones are named, set aside and skipped.
 
         Args:
             before: only from one of fewer steps; valid ones that are newer than the one taken are removed, since their
                 steps will be taken again.
+            then: called with the step gone on from, once all is loaded and before anything newer is removed.
 
         Raises:
             UserError: there is none, or it is of another recipe.
@@ -139,11 +166,13 @@ class Snapshots:
         state = checkpoint_files.read_state(path)
         if state["stage"] != self.config.stage:
             raise UserError(f"checkpoint {str(path)!r} is of stage {state['stage']!r}, not {self.config.stage!r}")
+        self._check_recipe(state.get("recipe"), path)
         self._read(path)
         for counter in self.counters:
             counter.load_state(state)
         progress = Progress(state["step"], state["position"])
         self._saved = progress.step
+        then(progress)
         self.run.peers.by_first(lambda: self._drop_after(progress.step))
         return progress
 
@@ -151,6 +180,20 @@ class Snapshots:
     def _is_in_background(self) -> bool:
         wish = self.config.train.save_in_background
         return self.stage.device.type == "cuda" if wish == "auto" else bool(wish)
+
+    def _recipe(self) -> dict[str, Any]:
+        recipe: dict[str, Any] = self.config.model_dump(mode="json")
+        return recipe
+
+    def _check_recipe(self, saved: Mapping[str, Any] | None, path: Path) -> None:
+        """Say how the recipe differs from the one the checkpoint was written by; refuse what must not differ."""
+        found = [] if saved is None else changes(saved, self._recipe())
+        check_resumable(found, str(path))
+        if self._peers.rank == 0:
+            if saved is None:
+                _log.warning("checkpoint %s does not say what recipe it is of; it is taken as it is", path.name)
+            for change in found:
+                _log.warning("since checkpoint %s the recipe has changed: %s", path.name, change)
 
     def _state(self) -> dict[str, dict[str, Tensor]]:
         """Weights, buffers and averages, as they lie in memory."""
