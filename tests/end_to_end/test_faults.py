@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from shutil import copytree, disk_usage, rmtree
 from typing import Any
@@ -29,6 +30,7 @@ import two_ranks
 from raekit import files
 from raekit.cli.app import main
 from raekit.data.quarantine import QUARANTINE_FILE
+from raekit.errors import UserError
 from raekit.training.guarding.watchdog import EXIT_STUCK
 from raekit.training.loop import Trainer
 from raekit.training.saving import checkpoint_files
@@ -307,6 +309,44 @@ def test_a_stuck_loader_ends_the_process(recipe: Path, tmp_path: Path) -> None:
     _, text = hanging.communicate(timeout=300)
     assert hanging.returncode == EXIT_STUCK and "process 0 is stuck" in text and "folder.py" in text
     assert "process 0 is stuck" in (run / "stuck_rank_0.txt").read_text()
+
+
+def failing(batches: Iterator[Any], count: int) -> Iterator[Any]:
+    """What a loader does whose cache folder was deleted meanwhile."""
+    yield from islice(batches, count)
+    raise UserError("the cache is gone")
+
+
+def test_a_loader_that_fails_costs_no_step(
+    recipe: Path, raekit: Raekit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, batches = tmp_path / "run", Stage1.batches
+    with monkeypatch.context() as gone:
+        gone.setattr(Stage1, "batches", lambda *arguments: failing(batches(*arguments), 3))
+        code, sentence = raekit("--run", run)
+    assert code == 2 and "the cache is gone; step 3 is saved, --resume goes on from it" in sentence
+    assert raekit("--run", run, "--resume")[0] == 0
+    assert_nothing_is_lost(run, recipe)
+    with monkeypatch.context() as gone:
+        gone.setattr(Stage1, "batches", lambda *arguments: failing(batches(*arguments), 0))
+        assert raekit("--run", tmp_path / "empty")[0] == 2
+    assert not list((tmp_path / "empty" / "checkpoints").iterdir()), "nothing was learned, nothing is saved"
+
+
+def fail_on_one(values: dict[str, Any]) -> None:
+    """The second of two processes has data for ten micro-batches of four samples, five steps."""
+    trainer = Trainer(tiny_recipes.resolve(values, steps=20, micro_batch_size=4, save_every_steps=1000))
+    if trainer.run.peers.rank == 1:
+        batches = trainer.stage.batches
+        trainer.stage.batches = lambda *a: failing(batches(*a), 10)  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="the cache is gone; step [45] is saved"):
+        trainer.train()
+    steps = trainer.run.peers.gathered(trainer.step)
+    assert steps[0] == steps[1] and trainer.run.checkpoint_path(trainer.step).is_dir()
+
+
+def test_a_loader_that_fails_on_one_process_of_two_costs_no_step(tmp_path: Path) -> None:
+    two_ranks.run(fail_on_one, tiny_recipes.stage1(tmp_path))
 
 
 def test_a_second_process_on_the_same_run(recipe: Path, raekit: Raekit, tmp_path: Path) -> None:

@@ -124,8 +124,8 @@ class CachedData:
         else:
             self._words = CachedWords(dataset, self._latents, conditioner, settings)
 
-    def batches(self, position: int, size: int, device: torch.device) -> Iterator[CachedBatch]:
-        """This process's part of micro-batches of ``size`` samples, from ``position`` on, without end.
+    def batches(self, position: int, size: int) -> Iterator[CachedBatch]:
+        """This process's part of micro-batches of ``size`` samples, from ``position`` on, without end; in host memory.
 
         Raises:
             UserError: the processes do not divide ``size``.
@@ -135,8 +135,7 @@ class CachedData:
             raise UserError(f"micro_batch_size: {size} cannot be shared by {world} processes; make it a multiple")
         share = size // world
         starts = count(position + distributed.rank() * share, size)
-        for batch in in_order(lambda first: self._batch(range(first, first + share)), starts, READ_THREADS, AHEAD):
-            yield batch.to(device)
+        yield from in_order(lambda first: self._batch(range(first, first + share)), starts, READ_THREADS, AHEAD)
 
     def _batch(self, positions: Sequence[int]) -> CachedBatch:
         """The tensors at the given positions of the data stream, in host memory."""

@@ -43,6 +43,7 @@ from raekit.training.saving.run import RunDirectory
 from raekit.training.saving.signals import StopRequest
 from raekit.training.saving.snapshots import EMA_GROUP, Progress, Snapshots
 from raekit.training.stage import Micro, Player, Recipe, Stage, Terms, TrainConfig
+from raekit.training.supply import OutOfData, Supply
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Trainer:
         self.placement = place(self.stage)
         self.seats = [self._seat(player) for player in self.stage.players()]
         self.updaters = {name: updater for seat in self.seats for name, updater in seat.updaters.items()}
-        self.progress = Progress(0, 0)
+        self.progress, self.supply = Progress(0, 0), Supply[Any](iter(()))
         self.watchdog = Watchdog(recipe.train.stuck_after_seconds, self.run.path, recipe.train.compile)
         self.guards = Guards(recipe.train.guards, recipe.train.max_bad_steps, self.updaters, self.device)
         self.snapshots = Snapshots(self.run, self.stage, self.updaters, [self.guards])
@@ -117,15 +118,23 @@ class Trainer:
                     self._stretch(stop, progress, task)
                 except BadRow as bad:
                     self._go_back(bad.row)
+                except OutOfData:
+                    if self.step == 0 or distributed.world() > 1:  # nothing to save; others are in the midst of a step
+                        raise
+                    break
             self.snapshots.settle(self.progress)
+            self.run.peers.by_each(self._tell_failure)
             return self._finish() if self.step == steps else None
 
     def _stretch(self, stop: StopRequest, progress: Bar, task: Any) -> None:
         """Steps from the current position of the data stream, to the end or until somebody asks to stop."""
         meter = Meter()
-        micros = self.watchdog.watching(meter.waiting(self.ready(meter.waiting(self._batches(), "read_wait"))))
+        # Of several processes each votes after a step, and stops after the next: it needs the data of two more.
+        num_micros, is_alone = self.recipe.train.batch_size // self.recipe.train.micro_batch, distributed.world() == 1
+        self.supply = Supply(meter.waiting(self._batches(), "read_wait"), 0 if is_alone else 2 * num_micros)
+        micros = self.watchdog.watching(meter.waiting(self.ready(self.supply)))
         with self.watchdog, contextlib.closing(micros):
-            while self.step < self.recipe.train.steps and not stop.asked():
+            while self.step < self.recipe.train.steps and not stop.asked(self.supply.failure is not None):
                 meter.add(self.train_step(micros), self.recipe.train.batch_size)
                 self._bookkeeping(meter, progress, task)
                 progress.update(task, completed=self.step)
@@ -181,6 +190,10 @@ class Trainer:
         }
         moved = (p for updater in updaters.values() for p in updater.parameters.values())
         return Seat(player, updaters, self.placement.reducer(moved))
+
+    def _tell_failure(self) -> None:
+        if self.supply.failure is not None and self.step < self.recipe.train.steps:
+            raise UserError(f"{self.supply.failure}; step {self.step} is saved, --resume goes on from it")
 
     def _batches(self) -> Iterator[Any]:
         train = self.recipe.train

@@ -235,8 +235,11 @@ class Stage2(Stage):
 
     def batches(self, position: int, size: int) -> Iterator[CachedBatch | Batch]:
         if self.cached is not None:
-            return self.cached.batches(position, size, self.device)
+            return self.cached.batches(position, size)
         return self.read(self.dataset, position, size)
+
+    def prepare(self, batch: Any) -> Any:
+        return batch.to(self.device) if isinstance(batch, CachedBatch) else batch
 
     def counts(self, position: int) -> dict[str, int]:
         return self.dataset.mixture.counts(position)

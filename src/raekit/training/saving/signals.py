@@ -62,10 +62,14 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def asked(self) -> bool:
-        """Whether to stop before the next step, on every process alike; all of them ask after every step."""
+    def asked(self, must_stop: bool = False) -> bool:
+        """Whether to stop before the next step, on every process alike; all of them ask after every step.
+
+        Args:
+            must_stop: this process asks for it, as if it had heard a signal.
+        """
         if not self._is_asked:
-            earlier, self._answer = self._answer, self._peers.any_soon(self._heard.is_set())
+            earlier, self._answer = self._answer, self._peers.any_soon(self._heard.is_set() or must_stop)
             is_alone = self._peers.world == 1
             self._is_asked = self._answer() if is_alone else earlier is not None and earlier()
         return self._is_asked
