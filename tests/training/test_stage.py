@@ -24,6 +24,12 @@ def test_a_micro_batch_divides_the_batch_and_is_the_batch_by_default() -> None:
         TrainConfig(steps=1, batch_size=12, micro_batch_size=5)
 
 
+def test_checkpoints_that_are_kept_for_good_are_written() -> None:
+    assert TrainConfig(steps=1, batch_size=1, keep_every_steps=3000).save_every_steps == 1000
+    with pytest.raises(ValidationError, match="keep_every_steps 1500 must be a multiple of save_every_steps 1000"):
+        TrainConfig(steps=1, batch_size=1, keep_every_steps=1500)
+
+
 def test_the_state_goes_out_and_comes_back(tmp_path: Path) -> None:
     first, second = (
         Stage1(tiny_recipes.resolve({**tiny_recipes.stage1(tmp_path), "seed": seed}), torch.device("cpu"))
