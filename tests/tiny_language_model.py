@@ -81,3 +81,11 @@ def saved_qwen2(folder: Path) -> str:
     build_qwen2().save_pretrained(target)
     build_tokenizer().save_pretrained(target)
     return str(target)
+
+
+def saved_encoder(folder: Path) -> str:
+    """As :func:`saved`, the text encoder of :func:`build_encoder`."""
+    target = folder / "tiny_encoder"
+    build_encoder().save_pretrained(target)
+    build_tokenizer().save_pretrained(target)
+    return str(target)

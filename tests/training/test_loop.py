@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,11 +18,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import tiny_generator
+import tiny_language_model
 import tiny_recipes
 from raekit.errors import UserError
-from raekit.training.loop import Trainer
+from raekit.training.loop import Trainer, pick_checkpointing
+from raekit.training.parallel.placement import ALONE
+from raekit.training.planning.machines import RESERVE
+from raekit.training.planning.memory import MODES, shares, total
 from raekit.training.saving import checkpoint_files
 from raekit.training.stage1 import Stage1
+from raekit.training.stage2 import Stage2
 
 RECIPES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "encoder": tiny_recipes.encoder,
@@ -204,6 +211,40 @@ def test_checkpointed_activations_change_no_bit(tmp_path: Path) -> None:
         recipe = tiny_recipes.resolve({**values, "run": str(tmp_path / str(name))}, checkpoint_activations=name)
         Trainer(recipe).train()
     assert_same_bits(final_tensors(tmp_path / "True", 4), final_tensors(tmp_path / "False", 4))
+
+
+@pytest.mark.parametrize(
+    ("condition", "save"),
+    [("query", tiny_language_model.saved_qwen2), ("text", tiny_language_model.saved_encoder)],
+    ids=["qwen2", "t5"],
+)
+def test_memory_decides_which_activations_are_kept(
+    condition: str, save: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = {**tiny_generator.BACKBONE, "depth": 4}
+    values = tiny_recipes.stage2(tmp_path, name=condition, language_model=save(tmp_path), width=backbone["width"])
+    values["backbone"] = backbone
+    stage = Stage2(tiny_recipes.resolve(values), torch.device("cpu"))
+    assert pick_checkpointing(stage) == "none", "a CPU has no such limit"
+    parts, train = stage.parts(stage.config), stage.config.train
+    needed = [total(shares(parts, train, ALONE, mode), train.micro_batch) for mode in MODES]
+    assert needed == sorted(needed, reverse=True) and len(set(needed)) == 3
+    stage.device = torch.device("cuda:0")
+    for room, mode in zip((*needed, 1), (*MODES, "full"), strict=True):
+        board = SimpleNamespace(total_memory=(room + 1) / RESERVE)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, board=board: board)
+        assert pick_checkpointing(stage) == mode
+
+
+def test_an_estimate_stops_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage2(tiny_recipes.resolve(tiny_recipes.stage2(tmp_path)), torch.device("cpu"))
+    shutil.rmtree(tmp_path / "language_model")  # which nothing can be counted without
+    stage.device = torch.device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=1e9))
+    assert pick_checkpointing(stage) == "full"
+    assert "memory cannot be estimated (language_model: no directory" in caplog.text
 
 
 @pytest.mark.slow

@@ -107,9 +107,15 @@ def language_model_files(name_or_dir: str | Path) -> dict[str, Path]:
 def _loader(config: Any) -> Any:
     """The class of transformers that loads a model of this config: causal where there is such a form."""
     from transformers import AutoModelForCausalLM, AutoModelForTextEncoding
+
+    return AutoModelForCausalLM if is_causal(config) else AutoModelForTextEncoding
+
+
+def is_causal(config: Any) -> bool:
+    """Whether transformers has a causal model of this config; of another, its encoder reads."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    return AutoModelForCausalLM if config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else AutoModelForTextEncoding
+    return config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
 def language_model_settings(name_or_dir: str | Path) -> Any:

@@ -336,7 +336,8 @@ def check_shares(train: TrainConfig, world: int) -> None:
 def pick_checkpointing(stage: Stage) -> Checkpointing:
     """Which blocks of a stage keep only their input: as its recipe says, or what fits into the GPU by estimate.
 
-    Counted are the networks that the stage tells of; one that tells of none keeps everything, and so does a CPU.
+    Counted are the networks that the stage tells of; one that tells of none keeps everything, and so does a CPU. Where
+    they cannot be counted, all blocks are run again: no estimate stops a run.
     """
     train = stage.config.train
     asked = asked_checkpointing(train)
@@ -344,8 +345,13 @@ def pick_checkpointing(stage: Stage) -> Checkpointing:
         return asked or "none"
     trained = sum(parameter.numel() for parameter in stage.parameters().values())
     room = torch.cuda.get_device_properties(stage.device).total_memory * RESERVE
-    parts, layout = stage.parts(stage.config), layout_of(trained, train.parallel)
-    return fitting_checkpointing(parts, train, layout, room) or "full"
+    layout = layout_of(trained, train.parallel)
+    try:
+        return fitting_checkpointing(stage.parts(stage.config), train, layout, room) or "full"
+    except Exception as error:  # noqa: BLE001  # networks of others, on tensors without values, raise almost anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        _log.warning("checkpoint_activations: memory cannot be estimated (%s); taking full, name another mode", reason)
+        return "full"
 
 
 def _logged(group: str, quantity: str) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModel, AutoModelForTextEncoding
 
+import tiny_language_model
 from raekit.backbones.dit_dh import DiTDH
 from raekit.conditioning.base import Cond, Conditioner
 from raekit.conditioning.text import TextConditioner
@@ -45,6 +47,22 @@ def test_a_language_model_costs_two_operations_a_weight_and_word() -> None:
     assert frozen.training == frozen.forward == pytest.approx(2 * 64 * blocks + attention, rel=1e-3)
     passed, trained = (reader_work("smollm2-135m", 64, is_trained, True, True) for is_trained in (False, True))
     assert frozen.forward * 1.9 < passed.training < frozen.forward * 2.1 < trained.training < frozen.forward * 3.1
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "t5"])
+def test_a_language_model_of_a_directory_is_counted(family: str, tmp_path: Path) -> None:
+    """By its own config, which may list its blocks, or be a text encoder's."""
+    save = {
+        "llama": tiny_language_model.saved,
+        "qwen2": tiny_language_model.saved_qwen2,
+        "t5": tiny_language_model.saved_encoder,
+    }
+    name = save[family](tmp_path)
+    kind = AutoModelForTextEncoding if family == "t5" else AutoModel
+    network = kind.from_pretrained(name)
+    frozen, trained = (reader_work(name, 16, is_trained, False, True) for is_trained in (False, True))
+    assert frozen.parameters == sum(parameter.numel() for parameter in network.parameters())
+    assert frozen.activations == 0 < trained.activations and frozen.forward * 2 < trained.training
 
 
 def test_parts_of_a_recipe_with_words_in_context() -> None:

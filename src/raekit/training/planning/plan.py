@@ -7,6 +7,7 @@ language model are counted on shallow copies (``work.py``).
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +19,7 @@ from raekit.backbones import BACKBONES
 from raekit.backbones.base import BackboneConfig
 from raekit.conditioning import CONDITIONERS
 from raekit.conditioning.base import Cond, Conditioner
-from raekit.conditioning.language_model import language_model_settings
+from raekit.conditioning.language_model import is_causal, language_model_settings
 from raekit.conditioning.language_shapes import known_settings
 from raekit.conditioning.prompt import PromptConditioner
 from raekit.conditioning.query import QueryConditioner
@@ -38,6 +39,8 @@ LatentShape = tuple[int, int, int]
 
 FROZEN_BY_ADAPTERS = ("backbone", "conditioner", "language_model", "queries")
 """What learns nothing beside adapters: every part."""
+LISTED_BY_BLOCK = ("layer_types", "mlp_layer_types")
+"""Lists in a transformers config with an entry for each block."""
 PROMPT_TOKENS = 128
 """Words of a prompt, template included, that work is counted for where ``max_prompt_tokens`` is not lower."""
 
@@ -179,11 +182,14 @@ def reader_work(
         return _adapted("language_model", outline_reader(name, depth).requires_grad_(is_trained), lora)
 
     def call(model: Any, size: int) -> Tensor:
-        words = torch.empty(size, num_words, width, requires_grad=has_gradient)
         # A mask for all heads is taken as it is; a mask of words would be looked at, and there is nothing to see.
         mask = torch.empty(size, 1, num_words, num_words, dtype=torch.bool)
-        places = torch.arange(num_words)[None]
-        states: Tensor = model(inputs_embeds=words, attention_mask=mask, position_ids=places).last_hidden_state
+        if is_causal(settings):
+            words = torch.empty(size, num_words, width, requires_grad=has_gradient)
+            given = {"inputs_embeds": words, "position_ids": torch.arange(num_words)[None]}
+        else:  # no query stands after what a text encoder reads
+            given = {"input_ids": torch.empty(size, num_words, dtype=torch.int64)}
+        states: Tensor = model(**given, attention_mask=mask).last_hidden_state
         return states
 
     work = work_of(build, settings.num_hidden_layers, call, is_bf16, num_words * width)
@@ -192,14 +198,25 @@ def reader_work(
 
 def outline_reader(name: str, depth: int | None = None) -> nn.Module:
     """A language model on the meta device, if need be with another number of blocks."""
-    from transformers import AutoModel
+    from transformers import AutoModel, AutoModelForTextEncoding
 
     settings = language_model_settings(name)
     if depth is not None:
-        settings = known_settings(name, depth) or type(settings)(**{**settings.to_dict(), "num_hidden_layers": depth})
+        settings = known_settings(name, depth) or _with_depth(settings, depth)
+    kind: Any = AutoModel if is_causal(settings) else AutoModelForTextEncoding
     with torch.device("meta"):
-        model: nn.Module = AutoModel.from_config(settings)  # type: ignore[no-untyped-call]
-    return model
+        model: nn.Module = kind.from_config(settings)
+    return model.eval()
+
+
+def _with_depth(settings: Any, depth: int) -> Any:
+    """A transformers config with another number of blocks; what it lists block by block is as long."""
+    changed = copy.deepcopy(settings)
+    changed.num_hidden_layers = depth
+    for name in LISTED_BY_BLOCK:
+        if listed := getattr(settings, name, None):
+            setattr(changed, name, [listed[number % len(listed)] for number in range(depth)])
+    return changed
 
 
 def _reader_row(config: Stage2.Config) -> Rows:
