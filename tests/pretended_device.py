@@ -30,6 +30,8 @@ MOVES = {ATEN.copy_.default, ATEN._to_copy.default}
 """What takes tensors of two devices on purpose."""
 INDEXED = {ATEN.index.Tensor, ATEN.index_put.default, ATEN.index_put_.default, ATEN._index_put_impl_.default}
 """What takes indices from the CPU, as on CUDA."""
+JOINED = {ATEN.stack.default, ATEN.cat.default}
+"""What takes no single number from the CPU either, as on CUDA."""
 ANSWERS = {ATEN._local_scalar_dense.default, ATEN.equal.default}
 """What gives the host a number."""
 
@@ -181,7 +183,9 @@ def _run(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
 
 
 def _refuse_mixed(func: Any, tensors: list[Tensor], args: Any) -> None:
-    here = [tensor for tensor in tensors if not isinstance(tensor, _There) and tensor.ndim and not tensor.is_meta]
+    least = 0 if func in JOINED else 1
+    plain = [tensor for tensor in tensors if not isinstance(tensor, _There) and not tensor.is_meta]
+    here = [tensor for tensor in plain if tensor.ndim >= least]
     is_allowed = func in MOVES or (func in INDEXED and isinstance(args[0], _There))
     if here and len(here) < len(tensors) and not is_allowed:
         shapes = [list(tensor.shape) for tensor in here]

@@ -36,6 +36,7 @@ RECIPES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "trained language model": ("stage2", {"is_llm_trained": True}, {"optim": {"name": "muon", "lr": 1e-3}}),
     "cached": ("stage2", {"are_queries_trained": False}, {"cache": "cache"}),
     "unified": ("unified", {"is_llm_trained": True}, {}),
+    "questions only": ("unified", {"is_llm_trained": True}, {"language_model_optim": {"lr": 1e-4}}),
     "unified with adapters": ("unified", {"lora": {"rank": 2}}, {"is_linear_start": True}),
 }
 
@@ -50,6 +51,8 @@ def _train_on_both(name: str, folder: Path) -> None:
     losses = []
     for device in ("cpu", DEVICE):
         values = getattr(tiny_recipes, make)(folder / device, **condition) | changes
+        if name == "questions only":
+            del values["data"]["mixture"][0]
         if "cache" in values:
             values["cache"] = str(folder / device / "cache")
         trainer = Trainer(tiny_recipes.resolve(values, device=device, steps=2, sample_every_steps=2))
@@ -132,6 +135,8 @@ def _mix() -> None:
     with pytest.raises(RuntimeError, match=r"aten.add.Tensor: tensors of \[\[2\]\] lie on the CPU, others do not"):
         there + torch.ones(2)
     assert (there + torch.tensor(1.0)).tolist() == [2, 2]
+    with pytest.raises(RuntimeError, match=r"aten.stack.default: tensors of \[\[\]\] lie on the CPU, others do not"):
+        torch.stack([there.sum(), torch.tensor(1.0)])
 
 
 def _same(one: Tensor, other: Tensor) -> None:

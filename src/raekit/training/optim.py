@@ -161,7 +161,7 @@ class Updater:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
         norm = total_norm(gradients)
-        if self.config.clip_norm is not None and gradients:
+        if self.config.clip_norm is not None:
             share = (self.config.clip_norm / (norm + 1e-6)).clamp(max=1.0)
             torch._foreach_mul_([piece(gradient) for gradient in gradients], share)
         return norm
