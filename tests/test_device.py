@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
-from raekit.device import autocast, device_name, pick_device, pick_precision
+from raekit.device import autocast, device_name, one_thread, pick_device, pick_precision
 from raekit.errors import UserError
 
 
@@ -14,6 +16,24 @@ def test_a_device_that_is_not_there_is_told() -> None:
         pick_device("cuda:77")
     with pytest.raises(UserError, match="device 'gpu'"):
         pick_device("gpu")
+
+
+def test_a_gpu_is_looked_for_and_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("cuda:1") == torch.device("cuda", 1), "nothing can be put there"
+    with pytest.raises(UserError, match="device 'cuda:2'"):
+        pick_device("cuda:2")
+
+
+@pytest.mark.parametrize(("name", "current"), [("cpu", []), ("cuda:3", [3]), ("cuda", [1])])
+def test_a_thread_works_on_its_device(name: str, current: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    settled: list[tuple[str, int]] = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda i: settled.append((threading.current_thread().name, i)))
+    with one_thread(torch.device(name), "worker") as thread:
+        assert [thread.submit(lambda: "done").result() for _ in range(2)] == ["done"] * 2
+    assert settled == [("worker_0", index) for index in current]
 
 
 def test_reports_call_a_gpu_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:

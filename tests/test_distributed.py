@@ -28,6 +28,16 @@ def test_an_explicit_device_beside_several_processes_is_refused(monkeypatch: pyt
         distributed.join(torch.device("cuda", 1))
 
 
+@pytest.mark.parametrize(("name", "current"), [("cuda:1", ["cuda:1"]), ("cuda", []), ("cpu", [])])
+def test_the_gpu_of_a_run_is_the_current_one(name: str, current: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in distributed.LAUNCHER_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    settled: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: settled.append(str(device)))
+    assert distributed.join(torch.device(name)) == torch.device(name)
+    assert settled == current
+
+
 def meet() -> None:
     distributed.join(torch.device("cpu"))
     rank = distributed.rank()

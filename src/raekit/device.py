@@ -6,6 +6,7 @@ the arithmetic of matrix products only (norms, softmax, time embedding and losse
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, get_args
 
@@ -19,6 +20,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 def pick_device(name: str = "auto") -> torch.device:
     """``auto`` is CUDA when there is one, else the CPU.
 
+    A GPU is looked for and not touched: of several processes each would take memory on the first.
+
     Raises:
         UserError: a device that this machine has not.
     """
@@ -26,12 +29,28 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        if device.type != "cuda":
+            torch.empty(0, device=device)
+        elif not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
+            raise RuntimeError("no such GPU")
     except (RuntimeError, AssertionError):
         raise UserError(
             f"device {name!r}: not usable on this machine; write auto, cpu or a device that torch sees"
         ) from None
     return device
+
+
+def one_thread(device: torch.device, name: str) -> ThreadPoolExecutor:
+    """A thread for work on a device; a GPU is its current one, for which a new thread else takes the first.
+
+    Args:
+        device: one of CUDA without an index is the caller's current one.
+        name: start of the thread's name.
+    """
+    if device.type != "cuda":
+        return ThreadPoolExecutor(1, thread_name_prefix=name)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return ThreadPoolExecutor(1, thread_name_prefix=name, initializer=torch.cuda.set_device, initargs=(index,))
 
 
 def device_name(device: torch.device) -> str:

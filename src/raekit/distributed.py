@@ -33,16 +33,20 @@ _hosts: dist.ProcessGroup | None = None
 def join(device: torch.device) -> torch.device:
     """Join the process group that ``torchrun`` announces, if any, and return this process's device.
 
+    A GPU becomes the current one, which torch means wherever no other is named: checkpoints and generators do not.
+
     Raises:
         UserError: an explicit device index beside several processes.
     """
-    if not all(name in os.environ for name in LAUNCHER_VARIABLES) or dist.is_initialized():
-        return device
-    if device.type == "cuda":
+    is_joining = all(name in os.environ for name in LAUNCHER_VARIABLES) and not dist.is_initialized()
+    if is_joining and device.type == "cuda":
         if device.index is not None and int(os.environ["WORLD_SIZE"]) > 1:
             raise UserError(f"train.device: {device} beside several processes; write cuda, each takes its own")
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device.index is None else device
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
+    if not is_joining:
+        return device
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     global _hosts
     _hosts = circle()

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from raekit.device import one_thread
+
 B = TypeVar("B")
 R = TypeVar("R")
 
@@ -41,11 +43,11 @@ def encode_ahead(batches: Iterable[B], start: Callable[[B], R], device: torch.de
             return moved, start(moved)
 
     side = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-    return _one_ahead(iter(batches), encode, side)
+    return _one_ahead(iter(batches), encode, side, one_thread(device, "encode-ahead"))
 
 
 def _one_ahead(
-    batches: Iterator[B], encode: Callable[[B], tuple[B, R]], side: torch.cuda.Stream | None
+    batches: Iterator[B], encode: Callable[[B], tuple[B, R]], side: torch.cuda.Stream | None, thread: ThreadPoolExecutor
 ) -> Iterator[tuple[B, R]]:
     def job(begin: torch.cuda.Event | None) -> tuple[tuple[B, R], torch.cuda.Event | None] | None:
         batch = next(batches, None)
@@ -61,7 +63,6 @@ def _one_ahead(
         # What the caller has queued so far comes first; what it queues from now on runs beside the job.
         return thread.submit(job, None if side is None else torch.cuda.current_stream(side.device).record_event())
 
-    thread = ThreadPoolExecutor(1, thread_name_prefix="encode-ahead")
     try:
         waiting = submit()
         while (found := waiting.result()) is not None:

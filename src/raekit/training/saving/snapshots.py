@@ -13,7 +13,8 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
+from raekit.device import one_thread
 from raekit.errors import UserError
 from raekit.files import gigabytes, require_space
 from raekit.training.ema import EMA
@@ -311,19 +313,25 @@ class Background:
         is_cuda = device.type == "cuda"
         options = {"use_pinned_memory": is_cuda, "use_non_blocking_copy": is_cuda}
         self._stager = DefaultStager(StagingOptions(use_shared_memory=False, use_async_staging=False, **options))
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._thread = one_thread(device, "checkpoint")
+        self._stream = torch.cuda.Stream(device) if is_cuda else None  # type: ignore[no-untyped-call]
         self._work: Future[None] | None = None
 
     def start(self, write: Any, tensors: Mapping[str, Tensor]) -> None:
         """Copy the tensors now; hand the copies to ``write`` on the thread."""
         staged = self._stager.stage(dict(tensors))
-        self._work = self._thread.submit(write, staged)
+        self._work = self._thread.submit(self._write, write, staged)
 
     def wait(self) -> None:
         """Until the last :meth:`start` is done; its error is raised here."""
         work, self._work = self._work, None
         if work is not None:
             work.result()
+
+    def _write(self, write: Any, staged: Mapping[str, Tensor]) -> None:
+        # torch's writer waits for its thread's stream again and again: by default that of the steps, now an idle one.
+        with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+            write(staged)
 
 
 def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
