@@ -50,6 +50,13 @@ def test_marginals_hold_on_the_way_as_well() -> None:
         assert std == pytest.approx(((1 - t) ** 2 * STD**2 + t**2) ** 0.5, rel=0.03)
 
 
+def test_noise_is_drawn_where_its_generator_lies() -> None:
+    z = torch.zeros(2, 3)
+    with torch.device("meta"):  # where torch puts what names no device
+        noise = noise_of(generators(2), z)()
+    assert torch.equal(noise, noise_of(generators(2), z)())
+
+
 def test_without_diffusion_it_is_euler() -> None:
     z, rows = torch.randn(3, 4).double(), generators(3)
     drawn = sde(gaussian, z, linear_grid(7, 2.0), noise=noise_of(rows, z), diffusion_scale=0.0)

@@ -152,13 +152,15 @@ def drift(velocity: Tensor, z_t: Tensor, t: Tensor, w: Tensor) -> Tensor:
 
 
 def noise_of(generators: Sequence[torch.Generator], like: Tensor) -> Noise:
-    """Noise for ``like`` ``[B, ...]`` from one CPU generator an image, so that no image feels the batch or the device.
+    """Noise for ``like`` ``[B, ...]`` from one generator an image, drawn where that lies; no image feels the batch.
 
-    The noise an image started from should be the first draw of its generator.
+    Those that this library makes lie on the CPU, so that no image feels the device either. The noise an image started
+    from should be the first draw of its generator.
     """
 
     def draw() -> Tensor:
-        return torch.stack([torch.randn(like.shape[1:], generator=generator) for generator in generators]).to(like)
+        own = [torch.randn(like.shape[1:], generator=g, device=g.device) for g in generators]
+        return torch.stack(own).to(like)
 
     return draw
 
