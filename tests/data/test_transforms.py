@@ -96,6 +96,13 @@ def test_jitter_moves_each_picture_by_its_own_draw() -> None:
     assert torch.allclose(moved[1, :, 4:], image[1, :, :12], atol=1e-5)
 
 
+def test_jitter_is_exact_under_autocast() -> None:
+    image, draws = torch.rand(2, 3, 224, 224), torch.randn(2, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        moved = transforms.jitter(image, draws, 0.1)
+    assert torch.equal(moved, transforms.jitter(image, draws, 0.1))
+
+
 def test_jitter_zooms_in_for_a_positive_draw() -> None:
     line = torch.linspace(0, 1, 17).expand(1, 3, 17, 17)
     closer = transforms.jitter(line, torch.tensor([[0.0, 0.0, 20.0]]), 0.5)

@@ -123,7 +123,8 @@ def jitter(image: Tensor, normal: Tensor, amount: float) -> Tensor:
     scale, none = 1 / (1 + zoom), torch.zeros_like(zoom)
     # The sampling grid spans [-1, 1], so that a whole side is 2.
     rows = [torch.stack([scale, none, 2 * shift_x], dim=1), torch.stack([none, scale, 2 * shift_y], dim=1)]
-    grid = F.affine_grid(torch.stack(rows, dim=1), list(image.shape), align_corners=False)
+    with torch.autocast(image.device.type, enabled=False):  # a product of matrices, and bf16 has steps of a tenth pixel
+        grid = F.affine_grid(torch.stack(rows, dim=1), list(image.shape), align_corners=False)
     return F.grid_sample(image, grid, padding_mode="border", align_corners=False)
 
 
