@@ -11,10 +11,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
 from raekit.errors import UserError
 
 Precision = Literal["auto", "fp32", "bf16"]
+ON_HOST = {"is_on_host": True}
+"""Metadata of a tensor in a dataclass that the host reads: it stays there when the others move to a device."""
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -51,6 +54,13 @@ def one_thread(device: torch.device, name: str) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(1, thread_name_prefix=name)
     index = torch.cuda.current_device() if device.index is None else device.index
     return ThreadPoolExecutor(1, thread_name_prefix=name, initializer=torch.cuda.set_device, initargs=(index,))
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; a GPU fetches one of the host by itself, and neither waits for the other."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def device_name(device: torch.device) -> str:

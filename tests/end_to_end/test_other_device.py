@@ -11,11 +11,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 import pretended_device
 import tiny_autoencoders
+import tiny_data
 import tiny_generator
 import tiny_recipes
+from raekit.device import sent
+from raekit.encoders.ahead import _map_tensors
 from raekit.generate import ImageGenerator
 from raekit.metrics.frechet import FeatureStatistics, distance
 from raekit.metrics.reconstruction import psnr, ssim
@@ -25,6 +30,8 @@ from raekit.verifiers.judge import Judge
 
 DEVICE = f"{pretended_device.NAME}:0"
 IMAGES = (torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 255).to(torch.uint8)
+ASKING = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select")
+"""What the device has to finish its work for; ``item``, ``bool`` and ``float`` of a tensor come down to the first."""
 ADVERSARY = {"discriminator": {"name": "features", "backbone": "encoder", "kernel_size": 3}, "optim": {"lr": 1e-3}}
 
 RECIPES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -60,6 +67,64 @@ def _train_on_both(name: str, folder: Path) -> None:
         assert {tensor.device.type for tensor in trainer.stage.state().values()} == {torch.device(device).type}
         losses.append([row["loss"] for row in trainer.run.history() if "loss" in row])
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+QUIET: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "queries": ("stage2", {"is_llm_trained": True}, {}),
+    "words in context": ("stage2", {"name": "text", "width": 40, "is_llm_trained": True}, {}),
+    "queries, one prompt": ("stage2", {"is_llm_trained": True}, {}),
+    "labels": ("stage2", {}, {"condition": {"name": "label", "num_classes": 2, "width": 16}, "sample_prompts": [0, 1]}),
+    "unified": ("unified", {"is_llm_trained": True}, {}),
+    "unified, packed": ("unified", {"lora": {"rank": 2}}, {}),
+}
+
+
+class Questions(TorchDispatchMode):
+    """What the host asks the device for, and would wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
+        if any(tensor.device.type == pretended_device.NAME for tensor in tensors):
+            name = func.name().split(".")[0].removeprefix("aten::")
+            is_mask = name.startswith(("index", "_index")) and any(tensor.dtype == torch.bool for tensor in tensors[1:])
+            is_left = name == "_to_copy" and torch.device((kwargs or {}).get("device") or DEVICE).type == "cpu"
+            if name in ASKING or is_mask or is_left:
+                self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_the_host_asks_for_nothing_within_a_step(name: str, tmp_path: Path) -> None:
+    pretended_device.run(_step_quietly, name, tmp_path)
+
+
+def _step_quietly(name: str, folder: Path) -> None:
+    make, condition, changes = QUIET[name]
+    values = getattr(tiny_recipes, make)(folder, **condition) | changes
+    if "packed" in name:
+        values["data"]["row_tokens"] = values["data"]["max_tokens"]
+    if name == "labels":
+        for part in ("one", "other"):
+            tiny_data.pictures(folder / "classes" / part)
+        mixture = [{"name": "folder", "path": str(folder / "classes")}]
+        values |= {part: {**values[part], "mixture": mixture} for part in ("data", "held_out")}
+    device, size = torch.device(DEVICE), 1 if "one prompt" in name else 2
+    trainer = Trainer(tiny_recipes.resolve(values, device=DEVICE, batch_size=size))
+    # As encode_ahead moves them, in a thread of its own.
+    moved = (_map_tensors(lambda tensor: sent(tensor, device), batch) for batch in trainer.stage.batches(0, size))
+    micros = trainer.ready(moved)
+    trainer.train_step(micros)
+    for _ in range(4):  # with and without pictures, where there are conversations
+        with Questions() as questions:
+            trainer.train_step(micros)
+        assert not questions.found
+    with Questions() as questions:
+        assert trainer.bad_steps == 0
+    assert questions.found, "nothing is noticed"
 
 
 WAYS: tuple[dict[str, Any], ...] = (

@@ -221,7 +221,7 @@ def test_the_connector_can_start_at_the_principal_components_of_requests(tmp_pat
         batch = next(stage.batches(0, NUM_START_TALKS))
         seen = stage.prepare(batch)
         with torch.no_grad():
-            return stage.model.connect(stage.model.states(seen), batch.ids).tokens
+            return stage.model.connect(stage.model.states(seen), batch).tokens
 
     started, fresh = told(True), told(False)
     assert started.mean((0, 1)).abs().max() < 1e-3 < fresh.mean((0, 1)).abs().max(), (

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from raekit import config as recipes
 from raekit.conditioning.base import Cond, Conditioner
+from raekit.device import sent
 from raekit.errors import UserError
 
 NUM_NEAREST = 3
@@ -67,15 +68,16 @@ class LabelConditioner(Conditioner):
         """``Cond(vector=[B, Z])`` of labels ``[B]`` int64 in [0, num_classes).
 
         Raises:
-            UserError: a label is out of range, or text was given.
+            UserError: a label in host memory is out of range (one on a GPU would have to be waited for), or text was
+                given.
         """
         if not isinstance(prompts, Tensor):
             raise UserError(f"condition: this model takes class labels 0..{self.num_classes - 1}, not text prompts")
         is_known = (prompts >= 0) & (prompts < self.num_classes)
-        if not bool(is_known.all()):
+        if prompts.device.type == "cpu" and not bool(is_known.all()):
             wrong = int(prompts[~is_known][0])
             raise UserError(f"label: {wrong} is not a class of this model; give one in 0..{self.num_classes - 1}")
-        return Cond(vector=self.table(prompts.to(self.table.weight.device)))
+        return Cond(vector=self.table(sent(prompts, self.table.weight.device)))
 
     def label_of(self, prompt: object) -> int:
         """The label of a class given by label or by name.

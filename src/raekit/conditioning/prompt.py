@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from raekit import config as recipes
 from raekit.conditioning.base import Cond, Conditioner
 from raekit.conditioning.language_model import FINGERPRINT_BYTES, fingerprint, language_model_width, load_language_model
-from raekit.device import Precision, pick_precision
+from raekit.device import Precision, pick_precision, sent
 from raekit.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -274,18 +274,32 @@ def padded(rows: Sequence[list[int]], side: str, device: torch.device) -> tuple[
         [pad + part if side == "left" else part + pad for pad, part in zip(pads, parts, strict=True)]
         for parts in (rows, ones)
     )
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+    return sent(torch.tensor(ids), device), sent(torch.tensor(mask), device)
+
+
+def attention_of(model: Any, rows: Sequence[list[int]], mask: Tensor) -> Tensor:
+    """What to tell a language model of padding: :func:`causal_mask` where there is any, or else it asks a device.
+
+    Args:
+        model: the language model.
+        rows: the token ids of each prompt.
+        mask: ``[B, L]`` int64, of the padded rows and whatever follows them.
+    """
+    is_even = len({len(row) for row in rows}) == 1
+    return mask if is_even and mask.device.type == "cpu" else causal_mask(model, mask)
 
 
 def causal_mask(model: Any, mask: Tensor) -> Tensor:
     """Which words each word of a padded batch attends to, ``[B, 1, L, L]`` bool: those before it that are no padding.
 
     transformers would make the same mask, but first ask the device whether there is any padding, and so make the host
-    wait for it in every training step. Models with another form of attention get ``mask`` ``[B, L]`` as it is.
+    wait for it in every training step. Models with another form of attention, such as text encoders, get ``mask``
+    ``[B, L]`` as it is.
     """
     settings = model.config
     kinds = set(getattr(settings, "layer_types", None) or ["full_attention"])
     is_plain = kinds == {"full_attention"} and getattr(settings, "sliding_window", None) is None
+    is_plain &= all(getattr(module, "is_causal", True) for module in model.modules())
     if settings._attn_implementation != "sdpa" or not is_plain:
         return mask
     length = mask.shape[1]

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from raekit.conditioning.base import Cond
-from raekit.conditioning.prompt import Features, PromptConditioner, causal_mask, padded
+from raekit.conditioning.prompt import Features, PromptConditioner, attention_of, padded
 from raekit.errors import UserError
 
 QUERY_SEED = 0
@@ -95,7 +95,7 @@ class QueryConditioner(PromptConditioner):
             mask = torch.cat([mask, mask.new_ones(queries.shape[:2])], dim=1)
             states: Tensor = model(
                 inputs_embeds=torch.cat([words, queries], dim=1),
-                attention_mask=causal_mask(model, mask) if len({len(row) for row in rows}) > 1 else mask,
+                attention_mask=attention_of(model, rows, mask),
                 position_ids=(mask.cumsum(1) - 1).clamp(min=0),
                 use_cache=False,
             ).last_hidden_state

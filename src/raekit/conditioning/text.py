@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raekit.conditioning.base import Cond
-from raekit.conditioning.prompt import Features, PromptConditioner, padded
+from raekit.conditioning.prompt import Features, PromptConditioner, attention_of, padded
 from raekit.layers.feedforward import RMSNorm
 
 INITIAL_STD = 0.02
@@ -79,9 +79,10 @@ class TextConditioner(PromptConditioner):
             UserError: a prompt is empty.
         """
         model, _ = self._loaded()
-        ids, mask = padded(self._rows(prompts), "right", self.fingerprint.device)
+        rows = self._rows(prompts)
+        ids, mask = padded(rows, "right", self.fingerprint.device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.is_cacheable):
-            states: Tensor = model(input_ids=ids, attention_mask=mask).last_hidden_state
+            states: Tensor = model(input_ids=ids, attention_mask=attention_of(model, rows, mask)).last_hidden_state
         return {"features": states, "mask": mask.bool()}
 
     def connect(self, features: Features) -> Cond:

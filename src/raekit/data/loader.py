@@ -10,7 +10,7 @@ in order whatever the threads do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from raekit import config
 from raekit.data.dataset import DataConfig, Dataset, Item, build_dataset
 from raekit.data.position_loader import PositionLoader
 from raekit.data.quarantine import Skipped
+from raekit.device import ON_HOST
 
 __all__ = ["Batch", "DataConfig", "Loader", "build_dataset", "collate"]
 
@@ -41,10 +42,10 @@ class Batch:
 
     image: Tensor
     captions: list[str]
-    positions: Tensor
+    positions: Tensor = field(metadata=ON_HOST)
     keys: list[str]
     domains: list[str]
-    labels: Tensor | None
+    labels: Tensor | None = field(metadata=ON_HOST)
     skipped: tuple[Skipped, ...] = ()
 
     @property

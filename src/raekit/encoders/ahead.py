@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from raekit.device import one_thread
+from raekit.device import one_thread, sent
 
 B = TypeVar("B")
 R = TypeVar("R")
@@ -26,7 +26,8 @@ def encode_ahead(batches: Iterable[B], start: Callable[[B], R], device: torch.de
     """Pairs of a batch on ``device`` and ``start(batch)``, always one batch ahead of the caller.
 
     Args:
-        batches: tensors, or dataclasses, dictionaries, lists and tuples that hold some; pulled in a thread.
+        batches: tensors, or dataclasses, dictionaries, lists and tuples that hold some; pulled in a thread. A field of
+            a dataclass that is marked :data:`raekit.device.ON_HOST` stays where it is.
         start: runs in that thread, without gradients, under the autocast in force when this function is called.
         device: where batches are put and where ``start`` leaves its result.
 
@@ -39,7 +40,7 @@ def encode_ahead(batches: Iterable[B], start: Callable[[B], R], device: torch.de
 
     def encode(batch: B) -> tuple[B, R]:
         with torch.no_grad(), torch.autocast(device.type, dtype, enabled=enabled):
-            moved: B = _map_tensors(lambda tensor: _move(tensor, device), batch)
+            moved: B = _map_tensors(lambda tensor: sent(tensor, device), batch)
             return moved, start(moved)
 
     side = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
@@ -89,18 +90,13 @@ def _hand_over(pair: Any, ready: torch.cuda.Event, stream: torch.cuda.Stream) ->
     _map_tensors(keep, pair)
 
 
-def _move(tensor: Tensor, device: torch.device) -> Tensor:
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
-
-
 def _map_tensors(change: Callable[[Tensor], Any], value: Any) -> Any:
-    """``value`` with each tensor in it changed; what holds none is left as it is."""
+    """``value`` with each tensor in it changed, but for what stays on the host; what holds none is left as it is."""
     if isinstance(value, Tensor):
         return change(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{f.name: _map_tensors(change, getattr(value, f.name)) for f in fields(value)})
+        names = [field.name for field in fields(value) if not field.metadata.get("is_on_host")]
+        return replace(value, **{name: _map_tensors(change, getattr(value, name)) for name in names})
     if isinstance(value, dict):
         return {key: _map_tensors(change, item) for key, item in value.items()}
     if isinstance(value, list | tuple):

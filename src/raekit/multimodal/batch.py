@@ -10,13 +10,14 @@ those that are shown and those to be drawn, each in the order of the slots.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from raekit.autoencoder.base import NoiseSource
+from raekit.device import ON_HOST
 from raekit.errors import UserError
 from raekit.multimodal.chat import CONTEXT, IGNORE, QUERY, Layout
 
@@ -54,6 +55,9 @@ class Conversations:
         labels: ``[R, L]`` int64.
         shown: images ``[M,3,H,W]``; None without any.
         drawn: images ``[K,3,H,W]``; None without any.
+        learned: ``[W]`` int64, where labels are learned in all rows, counted through one after another. Nothing that a
+            row begins with is.
+        queries: ``[K * N]`` int64, where the slots of drawn pictures are, counted alike.
         rows: ``[K]`` int64, the conversation that each drawn picture belongs to.
         places: ``[K]`` int64, the how manieth of that conversation it is, from 0.
         positions: ``[B]`` int64, of the samples in the data stream.
@@ -65,15 +69,17 @@ class Conversations:
     labels: Tensor
     shown: Tensor | None
     drawn: Tensor | None
-    rows: Tensor
-    places: Tensor
-    positions: Tensor
+    learned: Tensor
+    queries: Tensor
+    rows: Tensor = field(metadata=ON_HOST)
+    places: Tensor = field(metadata=ON_HOST)
+    positions: Tensor = field(metadata=ON_HOST)
     segments: Tensor | None = None
 
     @property
     def counts(self) -> Counts:
         """Words that are learned, and pictures to be drawn."""
-        return Counts(float((self.labels[:, 1:] != IGNORE).sum()), float(len(self.rows)))
+        return Counts(float(len(self.learned)), float(len(self.rows)))
 
 
 @dataclass(frozen=True)
@@ -126,11 +132,17 @@ def collate(
             piles[kind].append(image)
         owners += [(row, place) for place in range(layout.pictures.count(QUERY))]
     rows, places = torch.tensor(owners, dtype=torch.int64).view(-1, 2).unbind(1)
+    ids = torch.tensor([_filled_up(_joined(row, "ids"), length, padding) for row in rows_of])
+    labels = torch.tensor([_filled_up(_joined(row, "labels"), length, IGNORE) for row in rows_of])
+    is_learned = labels != IGNORE
+    is_learned[:, 0] = False
     return Conversations(
-        torch.tensor([_filled_up(_joined(row, "ids"), length, padding) for row in rows_of]),
-        torch.tensor([_filled_up(_joined(row, "labels"), length, IGNORE) for row in rows_of]),
+        ids,
+        labels,
         _stacked(piles[CONTEXT]),
         _stacked(piles[QUERY]),
+        is_learned.flatten().nonzero().flatten(),
+        (ids == QUERY).flatten().nonzero().flatten(),
         rows,
         places,
         torch.tensor([sample.position for sample in samples]),

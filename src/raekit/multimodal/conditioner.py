@@ -24,7 +24,7 @@ from raekit.conditioning.language_model import load_language_model
 from raekit.conditioning.prompt import DTYPES, causal_mask
 from raekit.conditioning.query import QueryConditioner
 from raekit.config import component
-from raekit.device import pick_device, pick_precision
+from raekit.device import pick_device, pick_precision, sent
 from raekit.encoders import ENCODERS
 from raekit.encoders.base import EncoderConfig
 from raekit.encoders.projector import Projector, ProjectorKind
@@ -162,7 +162,7 @@ class UnifiedConditioner(QueryConditioner):
         Raises:
             UserError: packed rows, and a language model whose attention is more than causal.
         """
-        packed = {} if segments is None else self._apart(segments)
+        packed = self._alone(embeds) if segments is None else self._apart(segments)
         states: Tensor = self.reader(inputs_embeds=embeds, use_cache=False, **packed).last_hidden_state
         return states
 
@@ -205,13 +205,20 @@ class UnifiedConditioner(QueryConditioner):
 
     def _mark_ids(self) -> Tensor:
         """The two tokens around a picture, ``[2]``."""
-        return torch.tensor([self.chat.image_start, self.chat.image_end], device=self.queries.device)
+        return sent(torch.tensor([self.chat.image_start, self.chat.image_end]), self.queries.device)
 
     def _marks_in_tables(self) -> Tensor:
         """Rows of the two tokens in the table of words, and in the last layer if that is another, fp32."""
         ids, head = self._mark_ids(), self._frozen_head()
         tables = [self._words().weight] + ([] if head is None else [head.weight])
         return torch.cat([table[ids].detach().float() for table in tables])  # type: ignore[index]
+
+    def _alone(self, embeds: Tensor) -> dict[str, Tensor]:
+        """Mask of rows of one sequence each, where the language model would else ask a device about their places."""
+        if embeds.device.type == "cpu":
+            return {}
+        mask = torch.ones(embeds.shape[:2], dtype=torch.int64, device=embeds.device)
+        return {"attention_mask": causal_mask(self.reader, mask)}
 
     def _apart(self, segments: Tensor) -> dict[str, Tensor]:
         """Mask and places of packed rows, as the language model takes them."""

@@ -24,10 +24,11 @@ from raekit.backbones.base import Backbone
 from raekit.backbones.denoising import Denoiser, denoising_losses
 from raekit.conditioning.base import Cond
 from raekit.data.transforms import to_float
+from raekit.device import sent
 from raekit.encoders.base import RepresentationEncoder
 from raekit.errors import UserError
 from raekit.multimodal.batch import Conversations, Counts, PictureDraws, Seen
-from raekit.multimodal.chat import IGNORE, IMAGE, QUERY, Chat, Turn
+from raekit.multimodal.chat import IMAGE, Chat, Turn
 from raekit.multimodal.conditioner import UnifiedConditioner
 from raekit.multimodal.eye import eye_of
 from raekit.transport.objective import FlowMatching
@@ -164,19 +165,18 @@ class UnifiedModel:
     def states(self, seen: Seen) -> Tensor:
         """Final states of the language model, ``[R, L, H]``."""
         said, device = seen.batch, self.conditioner.queries.device
-        segments = None if said.segments is None else said.segments.to(device)
-        return self.conditioner.read(self.conditioner.embed(said.ids.to(device), seen.tokens), segments)
+        segments = None if said.segments is None else sent(said.segments, device)
+        return self.conditioner.read(self.conditioner.embed(sent(said.ids, device), seen.tokens), segments)
 
     def terms(
         self, seen: Seen, states: Tensor, draws: NoiseSource, counts: Counts | None = None, is_training: bool = True
     ) -> dict[str, Tensor]:
         """The terms of a batch whose states are known; otherwise as :meth:`loss`."""
         said, counts = seen.batch, counts or seen.batch.counts
-        ids, labels = (value.to(states.device) for value in (said.ids, said.labels))
-        ce = self.word_losses(states, labels).sum() / _at_least_one(counts.words)
+        ce = self.word_losses(states, said).sum() / _at_least_one(counts.words)
         terms = {"ce": ce, "diffusion": ce.new_zeros(())}
         if seen.latents is not None:
-            cond, own = self.connect(states, ids), PictureDraws(draws, said.rows, said.places)
+            cond, own = self.connect(states, said), PictureDraws(draws, said.rows, said.places)
             of_pictures = self.picture_losses(seen.latents, cond, own, is_training)
             terms |= {name: value.sum() / _at_least_one(counts.pictures) for name, value in of_pictures.items()}
         return {"loss": terms["ce"] + self.diffusion_weight * terms["diffusion"], **terms}
@@ -191,20 +191,20 @@ class UnifiedModel:
         said: Tensor = self.backbone(latent, latent.new_ones(1), self.conditioner.null(1))
         return 0 * said.sum()
 
-    def word_losses(self, states: Tensor, labels: Tensor) -> Tensor:
+    def word_losses(self, states: Tensor, said: Conversations) -> Tensor:
         """Cross entropy of every word that is learned, ``[W]`` float32, from the state before it.
 
         Only these go through the last layer: it is wide, and most positions are pictures.
         """
-        targets = labels[:, 1:]
-        is_learned = targets != IGNORE
-        logits = self.conditioner.logits(states[:, :-1][is_learned])
-        return F.cross_entropy(logits, targets[is_learned], reduction="none")
+        labels, learned = (sent(value, states.device) for value in (said.labels, said.learned))
+        logits = self.conditioner.logits(states.flatten(0, 1).index_select(0, learned - 1))
+        return F.cross_entropy(logits, labels.flatten().index_select(0, learned), reduction="none")
 
-    def connect(self, states: Tensor, ids: Tensor) -> Cond:
-        """The condition of the ``K`` pictures to be drawn, from the states ``[B, L, H]`` at their queries."""
-        at_queries = states[ids == QUERY].view(-1, len(self.conditioner.queries), states.shape[-1])
-        return self.conditioner.connect({"features": at_queries})
+    def connect(self, states: Tensor, said: Conversations) -> Cond:
+        """The condition of the ``K`` pictures to be drawn, from the states ``[R, L, H]`` at their queries."""
+        at_queries = states.flatten(0, 1).index_select(0, sent(said.queries, states.device))
+        shape = (-1, len(self.conditioner.queries), states.shape[-1])
+        return self.conditioner.connect({"features": at_queries.view(shape)})
 
     def picture_losses(
         self, latents: Tensor, cond: Cond, draws: NoiseSource, is_training: bool = False

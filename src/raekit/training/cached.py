@@ -12,7 +12,7 @@ import json
 import logging
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from raekit.data.readahead import in_order
 from raekit.data.sample import Pixels, Sample
 from raekit.data.storage import Precision
 from raekit.data.transforms import CHANCE_CROPS, to_float
+from raekit.device import ON_HOST
 from raekit.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ AHEAD = 4
 
 @dataclass(frozen=True)
 class CachedBatch:
-    """One micro-batch of frozen tensors.
+    """One micro-batch of frozen tensors, in host memory until it is moved.
 
     Attributes:
         latent: ``[B,C,h,w]`` fp32.
@@ -61,14 +62,8 @@ class CachedBatch:
 
     latent: Tensor
     features: dict[str, Tensor]
-    positions: Tensor
-    labels: Tensor | None = None
-
-    def to(self, device: torch.device) -> CachedBatch:
-        """A copy with what the networks read on ``device``; positions stay in host memory."""
-        features = {name: value.to(device) for name, value in self.features.items()}
-        labels = None if self.labels is None else self.labels.to(device)
-        return CachedBatch(self.latent.to(device), features, self.positions, labels)
+    positions: Tensor = field(metadata=ON_HOST)
+    labels: Tensor | None = field(default=None, metadata=ON_HOST)
 
 
 @dataclass(frozen=True)
@@ -135,7 +130,7 @@ class CachedData:
             raise UserError(f"micro_batch_size: {size} cannot be shared by {world} processes; make it a multiple")
         share = size // world
         starts = count(position + distributed.rank() * share, size)
-        yield from in_order(lambda first: self._batch(range(first, first + share)), starts, READ_THREADS, AHEAD)
+        return in_order(lambda first: self._batch(range(first, first + share)), starts, READ_THREADS, AHEAD)
 
     def _batch(self, positions: Sequence[int]) -> CachedBatch:
         """The tensors at the given positions of the data stream, in host memory."""

@@ -35,6 +35,7 @@ from raekit.data.dataset import DataConfig, Dataset, build_dataset
 from raekit.data.loader import Batch, Loader
 from raekit.data.storage import Precision
 from raekit.data.transforms import to_float
+from raekit.device import sent
 from raekit.errors import UserError
 from raekit.generate import TextToImage, build_generator
 from raekit.generator_files import GeneratorConfig
@@ -348,7 +349,7 @@ class Stage2(Stage):
         """Latents ``[B,C,h,w]`` and conditions of a batch, from the cache or from pictures and captions."""
         conditioner = self.generator.conditioner
         if isinstance(batch, CachedBatch):
-            latent = batch.latent
+            latent = sent(batch.latent, self.device)
             if isinstance(conditioner, PromptConditioner):
                 return latent, conditioner.connect(batch.features)
         else:
