@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import tiny_generator
+from raekit import trajectories
 from raekit.errors import UserError
+from raekit.generate import TextToImage
 from raekit.samplers import SAMPLERS
 from raekit.samplers.ode import VelocityFn
 from raekit.samplers.settings import Sampling
@@ -27,6 +34,33 @@ def velocity_of(rows: Sequence[int]) -> VelocityFn:
 def under_way(batch_size: int = 2, start: Start | None = None, **settings: object) -> Trajectories:
     sampling = Sampling.model_validate({"steps": 6, **settings})
     return Trajectories(Route(velocity_of, sampling, 2.0, SHAPE, torch.device("cpu"), start), JOBS, batch_size)
+
+
+class Casts(TorchDispatchMode):
+    """Counts how often something of the given shape is rounded to bf16."""
+
+    def __init__(self, shape: torch.Size) -> None:
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        is_cast = func.name() == "aten::_to_copy" and (kwargs or {}).get("dtype") == torch.bfloat16
+        self.count += is_cast and args[0].shape == self.shape
+        return func(*args, **(kwargs or {}))
+
+
+def test_weights_are_rounded_once_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a finished generator, whose weights could learn though nothing does."""
+    generator = TextToImage.load(tiny_generator.saved(tmp_path), "cpu", precision="bf16")
+    weight = generator.backbone.blocks[0].attention.qkv.weight
+    drawn, counts = [], []
+    for _ in range(2):
+        with Casts(weight.shape) as casts:
+            drawn.append(generator.sample("a red circle", steps=5, guidance_scale=2.0))
+        counts.append(casts.count)
+        monkeypatch.setattr(trajectories, "keeping_casts", lambda device: nullcontext())
+    assert counts[0] < counts[1] and counts[1] == 5 * counts[0]
+    assert torch.equal(*drawn)
 
 
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name not in WHOLE_ONLY])

@@ -88,3 +88,14 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     if pick_precision(precision, device) == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def keeping_casts(device: torch.device) -> AbstractContextManager[object]:
+    """Weights that autocast rounds inside stay rounded until the end; arithmetic and results are what they were.
+
+    It casts a weight that may learn once, but forgets all of them when its outermost use ends, which for a sampler is
+    every evaluation. No weight may change inside.
+    """
+    return torch.autocast(
+        device.type, torch.get_autocast_dtype(device.type), enabled=torch.is_autocast_enabled(device.type)
+    )

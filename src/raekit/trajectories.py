@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from raekit.device import keeping_casts
 from raekit.errors import UserError
 from raekit.samplers import SAMPLERS
 from raekit.samplers.integrate import integrate, times_of
@@ -156,9 +157,11 @@ class Trajectories:
         is_whole = (self.step, last) == (0, self.num_steps)
         span = None if is_whole else (self.step, last)
         velocity, callback = route.velocity_of(rows), watch.report if watch.is_needed else None
-        return integrate(
-            velocity, z, route.settings, route.time_shift, generators, callback, route.strength, span
-        ).cpu()
+        with keeping_casts(route.device):
+            reached = integrate(
+                velocity, z, route.settings, route.time_shift, generators, callback, route.strength, span
+            )
+        return reached.cpu()
 
 
 class _Watch:
