@@ -328,7 +328,7 @@ class Background:
         if work is not None:
             work.result()
 
-    def _write(self, write: Any, staged: Mapping[str, Tensor]) -> None:
+    def _write(self, write: Any, staged: Any) -> None:
         # torch's writer waits for its thread's stream again and again: by default that of the steps, now an idle one.
         with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
             write(staged)
