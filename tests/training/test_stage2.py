@@ -99,6 +99,21 @@ def test_the_exported_generator_draws_what_the_sheet_shows(tmp_path: Path) -> No
     torch.testing.assert_close(loaded(prompts, output="tensor"), expected)
 
 
+@pytest.mark.parametrize(
+    ("condition", "is_ahead"),
+    [({}, False), ({"are_queries_trained": False}, True), ({"is_llm_trained": True}, False)],
+    ids=["queries", "frozen", "trained"],
+)
+def test_frozen_networks_run_ahead_of_the_loss(condition: dict[str, Any], is_ahead: bool, tmp_path: Path) -> None:
+    stage = Stage2(tiny_recipes.resolve(tiny_recipes.stage2(tmp_path, **condition)), torch.device("cpu"))
+    batch = next(stage.batches(0, 4))
+    draws = Draws(stage.config.seed, batch.positions)
+    plain, told = stage.loss(batch, draws)["loss"], stage.prepare(batch)
+    assert (told.features is not None) == is_ahead and not told.latent.requires_grad
+    stage.generator.latent_space.encode = None  # which is asked no more
+    assert torch.equal(stage.loss(told, draws)["loss"], plain)
+
+
 @pytest.mark.parametrize("is_cached", [True, False])
 def test_labels_condition_as_well(tmp_path: Path, is_cached: bool) -> None:
     import tiny_data

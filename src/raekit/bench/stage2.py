@@ -48,13 +48,13 @@ def bench_stage2(recipe: Recipe, repeats: int = 5, are_weights_random: bool = Fa
 def _parts(stage: Stage2, micro: Micro) -> Parts:
     """The parts of a step by name, each to be run by itself."""
     with stage.autocast():
-        latent, cond = stage._read(micro.prepared, micro.draws)
+        latent, cond = stage._read(micro.batch, micro.draws)
     fixed = Cond(**{f.name: None if (v := getattr(cond, f.name)) is None else v.detach() for f in fields(cond)})
 
     def reading() -> None:
         """Latents and conditions, and the way back through the conditioner where something in it learns."""
         with stage.autocast():
-            _, read = stage._read(micro.prepared, micro.draws)
+            _, read = stage._read(micro.batch, micro.draws)
         told = (getattr(read, f.name) for f in fields(read))
         learned = [part.sum() for part in told if part is not None and part.requires_grad]
         if learned:

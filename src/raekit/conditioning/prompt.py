@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,6 +44,9 @@ TEMPLATES = {
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 MAX_WARNINGS = 20
 """Prompts that a conditioner says it has cut; a training set of long captions would fill the log otherwise."""
+
+ONE_AT_A_TIME = threading.Lock()
+"""Tokenizers serve one thread at a time: the one that encodes ahead, or the one that draws a sheet meanwhile."""
 
 Features = Mapping[str, Tensor]
 """What the language model said, tensors ``[B, ...]`` by name."""
@@ -185,7 +189,8 @@ class PromptConditioner(Conditioner):
         if isinstance(prompts, str):
             raise TypeError("prompts: expected a list of prompts, got one string")
         _, tokenizer = self._loaded()
-        return [self._tokenise(tokenizer, prompt) for prompt in prompts]
+        with ONE_AT_A_TIME:
+            return [self._tokenise(tokenizer, prompt) for prompt in prompts]
 
     def _tokenise(self, tokenizer: Any, prompt: str) -> list[int]:
         check_prompt(prompt)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -84,6 +85,21 @@ FROZEN = {
     "projector": "conditioner.projector.",
 }
 """Parts that a recipe can freeze, and how the names of their weights start."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A batch after the frozen networks.
+
+    Attributes:
+        batch: as the data or the cache gave it.
+        latent: ``[B,C,h,w]``.
+        features: what a language model said that stays as it is; None where it learns, or classes tell.
+    """
+
+    batch: Any
+    latent: Tensor
+    features: Mapping[str, Tensor] | None = None
 
 
 class Stage2(Stage):
@@ -239,16 +255,19 @@ class Stage2(Stage):
             return self.cached.batches(position, size)
         return self.read(self.dataset, position, size)
 
-    def prepare(self, batch: Any) -> Any:
-        return batch.to(self.device) if isinstance(batch, CachedBatch) else batch
-
     def counts(self, position: int) -> dict[str, int]:
         return self.dataset.mixture.counts(position)
 
     def data_fingerprint(self) -> str:
         return self.dataset.mixture.fingerprint()
 
-    def loss(self, batch: CachedBatch | Batch, draws: Draws) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def prepare(self, batch: CachedBatch | Batch) -> Told:
+        """A micro-batch through the frozen networks."""
+        with self.autocast():
+            return self._told(batch, Draws(self.config.seed, batch.positions, self.device))
+
+    def loss(self, batch: CachedBatch | Batch | Told, draws: Draws) -> dict[str, Tensor]:
         """``loss``; with an early head also its parts, ``flow`` of the last layer and ``self`` of the early one."""
         return {name: value.mean() for name, value in self._terms(batch, draws, is_training=True).items()}
 
@@ -339,30 +358,41 @@ class Stage2(Stage):
                 if f"{group}.{name}".startswith(starts):
                     parameter.requires_grad_(False)
 
-    def _terms(self, batch: CachedBatch | Batch, draws: Draws, is_training: bool) -> dict[str, Tensor]:
+    def _terms(self, batch: CachedBatch | Batch | Told, draws: Draws, is_training: bool) -> dict[str, Tensor]:
         """Terms of each sample ``[B]``; the condition is dropped in training only."""
         latent, cond = self._read(batch, draws)
         times = self.config.times_per_picture if is_training else 1
         return denoising_losses(self.generator, latent, cond, draws, is_training, times)
 
-    def _read(self, batch: CachedBatch | Batch, draws: Draws) -> tuple[Tensor, Cond]:
+    def _read(self, batch: CachedBatch | Batch | Told, draws: Draws) -> tuple[Tensor, Cond]:
         """Latents ``[B,C,h,w]`` and conditions of a batch, from the cache or from pictures and captions."""
-        conditioner = self.generator.conditioner
+        told = batch if isinstance(batch, Told) else self._told(batch, draws)
+        return told.latent, self._condition(told)
+
+    def _told(self, batch: CachedBatch | Batch, draws: Draws) -> Told:
+        """Latents of a batch, and what a language model that stays as it is says; from the cache or computed."""
         if isinstance(batch, CachedBatch):
-            latent = sent(batch.latent, self.device)
-            if isinstance(conditioner, PromptConditioner):
-                return latent, conditioner.connect(batch.features)
-        else:
-            with torch.no_grad():
-                latent = self.generator.latent_space.encode_sample(to_float(batch.image.to(self.device)), draws)
-            if isinstance(self.generator, TextToImage):
-                return latent, conditioner(batch.captions)
-        if batch.labels is None:
+            return Told(batch, sent(batch.latent, self.device), batch.features or None)
+        conditioner = self.generator.conditioner
+        with torch.no_grad():
+            latent = self.generator.latent_space.encode_sample(to_float(sent(batch.image, self.device)), draws)
+        if isinstance(conditioner, PromptConditioner) and conditioner.is_cacheable:
+            return Told(batch, latent, conditioner.features(batch.captions))
+        return Told(batch, latent)
+
+    def _condition(self, told: Told) -> Cond:
+        """What gradients pass through: the connector and the null condition, and whatever ahead of them learns."""
+        conditioner, batch = self.generator.conditioner, told.batch
+        if told.features is not None and isinstance(conditioner, PromptConditioner):
+            return conditioner.connect(told.features)
+        is_told = isinstance(self.generator, TextToImage)
+        if not is_told and batch.labels is None:
             raise UserError(
                 "data: the pictures carry no class labels, which this condition needs; use class folders, or say with "
                 "data.labels which field of the metadata is the class"
             )
-        return latent, conditioner(batch.labels)
+        cond: Cond = conditioner(batch.captions if is_told else batch.labels)
+        return cond
 
     def _cached(self, dataset: Dataset, folder: Path) -> CachedData:
         conditioner, cfg = self.generator.conditioner, self.config

@@ -136,7 +136,7 @@ class Unified(Stage2):
     def data_fingerprint(self) -> str:
         return self.talks.mixture.fingerprint()
 
-    def prepare(self, batch: Conversations) -> Seen:
+    def prepare(self, batch: Conversations) -> Seen:  # type: ignore[override]
         """A micro-batch through the frozen networks."""
         with self.autocast():
             return self.model.see(batch, Draws(self.config.seed, batch.positions, self.device), self.are_frozen_cut)
