@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from torch import Tensor, nn
@@ -44,6 +45,12 @@ from raekit.training.saving.signals import StopRequest
 from raekit.training.saving.snapshots import EMA_GROUP, Progress, Snapshots
 from raekit.training.stage import Micro, Player, Recipe, Stage, Terms, TrainConfig
 from raekit.training.supply import OutOfData, Supply
+
+NOT_COUNTED = (
+    *(UserError, ValueError, TypeError, RuntimeError, AttributeError, LookupError),
+    *(AssertionError, ArithmeticError, ImportError, OSError, StrictDataclassError),
+)
+"""What networks of others raise that cannot be counted by their shapes; the last is what transformers' configs do."""
 
 _log = logging.getLogger(__name__)
 
@@ -348,7 +355,7 @@ def pick_checkpointing(stage: Stage) -> Checkpointing:
     layout = layout_of(trained, train.parallel)
     try:
         return fitting_checkpointing(stage.parts(stage.config), train, layout, room) or "full"
-    except Exception as error:  # noqa: BLE001  # networks of others, on tensors without values, raise almost anything
+    except NOT_COUNTED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         _log.warning("checkpoint_activations: memory cannot be estimated (%s); taking full, name another mode", reason)
         return "full"
