@@ -37,6 +37,11 @@ def test_speed_of_a_gpu(monkeypatch: pytest.MonkeyPatch, name: str, tflops: floa
     assert verdict in doctor.speed_verdict(tflops, "bf16", CUDA)
 
 
+def test_fp32_of_a_gpu_is_held_to_its_own_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100 80GB HBM3")
+    assert "76% of its data sheet: ok" in doctor.speed_verdict(51, "fp32", CUDA)
+
+
 @pytest.mark.parametrize(("speed", "verdict"), [(1000, "ok"), (20, "slow for a large GPU; add cores, or cache")])
 def test_loader(monkeypatch: pytest.MonkeyPatch, speed: float, verdict: str) -> None:
     monkeypatch.setattr(machine, "loader_speed", lambda threads: speed)

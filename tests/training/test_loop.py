@@ -63,6 +63,15 @@ def assert_same_bits(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
     assert not different
 
 
+def test_a_run_says_how_fp32_is_multiplied(tmp_path: Path) -> None:
+    values = tiny_recipes.encoder(tmp_path)
+    for number, asked in enumerate(("high", "highest")):
+        Trainer(tiny_recipes.resolve({**values, "run": tmp_path / f"{number}"}, float32_matmul_precision=asked))
+        assert torch.get_float32_matmul_precision() == asked
+    Trainer(tiny_recipes.resolve(values))
+    assert torch.get_float32_matmul_precision() == "highest", "as torch has it, unless the recipe says otherwise"
+
+
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
 def test_twenty_steps_equal_ten_and_a_kill_and_ten(stage: str, tmp_path: Path) -> None:
     values = RECIPES[stage](tmp_path)

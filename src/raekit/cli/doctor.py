@@ -97,9 +97,9 @@ def speed_verdict(tflops: float, precision: str, device: torch.device) -> str:
             return f"{value}: for information, CPUs train in fp32"
         return f"{value}: ok" if tflops >= FAIR_TFLOPS else f"{value}: slow; is something else running?"
     board = board_of(torch.cuda.get_device_name(device))
-    if board is None or precision == "fp32":
+    if board is None:
         return f"{value}: measured, no data sheet to compare with"
-    share = tflops / board.tflops
+    share = tflops / (board.tflops if precision == "bf16" else board.tflops_fp32)
     verdict = "ok" if share >= FAIR_SHARE else "slow; look for other processes, heat or a power limit"
     return f"{value}, {share:.0%} of its data sheet: {verdict}"
 

@@ -75,6 +75,7 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, is_resumed: bool = False) -> None:
         self.recipe = recipe
+        torch.set_float32_matmul_precision(recipe.train.float32_matmul_precision)
         self.device = distributed.join(pick_device(recipe.train.device))
         check_agreement(recipe, is_resumed, Peers.meet())
         check_shares(recipe.train, distributed.world())

@@ -49,6 +49,9 @@ class TrainConfig(Config):
     """Samples of an epoch, real or virtual; lets durations be written as ``16 epochs``."""
     precision: Precision = "auto"
     """Arithmetic of matrix products; weights, optimiser and averages are fp32."""
+    float32_matmul_precision: Literal["highest", "high"] = "highest"
+    """What CUDA makes of matrix products that stay fp32: exact ones (``highest``), or TF32 on tensor cores (``high``),
+    which is several times as fast and rounds what is multiplied to 10 bits. It is torch's switch of that name."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     encode_ahead: bool | Literal["auto"] = "auto"

@@ -23,7 +23,19 @@ def test_arithmetic_takes_the_work_over_the_peak() -> None:
     assert plan.compute_seconds == pytest.approx(64 * 3.1e12 / (8 * 0.5 * 989e12))
     exact = TRAIN.model_copy(update={"precision": "fp32", "checkpoint_activations": True})
     plan = plan_budget(PARTS, exact, Machine("h100", 8, mfu=0.5), "ddp")
+    assert plan.compute_seconds == pytest.approx(64 * 4.1e12 / (8 * 0.5 * 67e12))
+    rounded = exact.model_copy(update={"float32_matmul_precision": "high"})
+    plan = plan_budget(PARTS, rounded, Machine("h100", 8, mfu=0.5), "ddp")
     assert plan.compute_seconds == pytest.approx(64 * 4.1e12 / (8 * 0.25 * 989e12))
+
+
+def test_the_rows_say_by_which_arithmetic() -> None:
+    def speed(**settings: str) -> str:
+        return dict(budget(PARTS, TRAIN.model_copy(update=settings), Machine("h100"), "ddp"))["speed"]
+
+    assert "of 989 TFLOP/s each, bf16: " in speed()
+    assert "of 67 TFLOP/s each, fp32 (train.float32_matmul_precision: high is TF32): " in speed(precision="fp32")
+    assert "of 494.5 TFLOP/s each, fp32 as TF32: " in speed(precision="fp32", float32_matmul_precision="high")
 
 
 def test_the_slower_of_arithmetic_and_messages_sets_the_pace() -> None:

@@ -11,12 +11,14 @@ from raekit.training.planning.machines import GPUS, Machine, board_of
 def test_known_facts() -> None:
     """NVLink 4 is advertised as 900 GB/s both ways, a DGX H100 has eight cards of 400 Gbit/s: 400 GB/s a node."""
     machine = Machine("h100", 512)
-    assert machine.num_nodes == 64 and machine.board == (989, 80, 450, 400)
+    assert machine.num_nodes == 64 and machine.board == (989, 67, 80, 450, 400)
     assert machine.bandwidth(8) == pytest.approx(0.8 * 450e9)
     assert machine.bandwidth(16) == pytest.approx(0.8 * 400e9), "what leaves the node is the narrower place"
     assert machine.bandwidth_between_nodes() == pytest.approx(0.8 * 50e9)
     assert machine.bytes_to_fill == pytest.approx(72e9)
-    assert machine.peak(True) == 2 * machine.peak(False) == 989e12
+    assert machine.peak("bf16") == 2 * machine.peak("tf32") == 989e12
+    assert machine.peak("fp32") == 67e12, "no tensor core multiplies fp32"
+    assert all(gpu.tflops_fp32 < gpu.tflops for gpu in GPUS.values())
     assert {name: gpu.gigabytes for name, gpu in GPUS.items() if name[0] in "ahb"} == {
         "b200": 180,
         "h200": 141,

@@ -16,11 +16,11 @@ from raekit.training.planning.machines import LINK_SHARE, RESERVE, Machine
 from raekit.training.planning.memory import (
     MODES,
     Share,
+    arithmetic_of,
     asked_checkpointing,
     checkpoint_bytes,
     fitting_batch,
     fitting_checkpointing,
-    is_bf16,
     micro_batch_of_a_rank,
     shares,
     total,
@@ -80,7 +80,7 @@ def plan_budget(parts: Sequence[Part], train: TrainConfig, machine: Machine, str
     fitting = fitting_checkpointing(parts, train, layout, machine.bytes_to_fill)
     checkpointing = asked_checkpointing(train) or fitting or "full"
     operations = sum(part.operations(checkpointing) for part in parts)
-    speed = machine.peak(is_bf16(train)) * machine.mfu * machine.num_gpus
+    speed = machine.peak(arithmetic_of(train)) * machine.mfu * machine.num_gpus
     return Budget(
         layout,
         checkpointing,
@@ -161,10 +161,11 @@ def _verdict(plan: Budget, train: TrainConfig, machine: Machine) -> str:
 
 
 def _speed(plan: Budget, train: TrainConfig, machine: Machine) -> str:
-    arithmetic = "bf16" if is_bf16(train) else "fp32 (TF32)"
-    peak = f"{machine.mfu:.0%} of {machine.peak(is_bf16(train)) / 1e12:g} TFLOP/s"
+    arithmetic = arithmetic_of(train)
+    words = {"bf16": "bf16", "tf32": "fp32 as TF32", "fp32": "fp32 (train.float32_matmul_precision: high is TF32)"}
+    peak = f"{machine.mfu:.0%} of {machine.peak(arithmetic) / 1e12:g} TFLOP/s"
     pace = f"{train.batch_size / plan.step_seconds:,.0f} pictures/s, {plan.step_seconds:.2g} s a step"
-    return f"{machine.num_gpus} {machine.gpu} at {peak} each, {arithmetic}: {pace}"
+    return f"{machine.num_gpus} {machine.gpu} at {peak} each, {words[arithmetic]}: {pace}"
 
 
 def _communication(plan: Budget) -> str:

@@ -9,13 +9,15 @@ those have no NVLink and no usual network: they are taken on their PCIe slot, wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from raekit.errors import UserError
 from raekit.registry import nearest_hint
 
+Arithmetic = Literal["bf16", "tf32", "fp32"]
+"""Of matrix products; ``tf32`` are fp32 ones on tensor cores, which round their factors to 10 bits."""
 TF32_SHARE = 0.5
-"""Speed of fp32 products on tensor cores (TF32) over that of bf16, on all GPUs listed."""
+"""Speed of TF32 products over that of bf16, on all GPUs listed."""
 RESERVE = 0.9
 """Share of a GPU's memory that tensors may fill; the rest is CUDA's own, and gaps."""
 LINK_SHARE = 0.8
@@ -29,27 +31,29 @@ class GPU(NamedTuple):
 
     Attributes:
         tflops: of dense bf16 products summed in fp32, 10^12 operations a second.
+        tflops_fp32: of exact fp32, which no tensor core multiplies.
         gigabytes: of memory.
         link: GB/s to the GPUs of its node, one way: half of what is advertised for both ways together.
         network: Gbit/s of its own network card, one way.
     """
 
     tflops: float
+    tflops_fp32: float
     gigabytes: float
     link: float
     network: float
 
 
 GPUS = {
-    "b200": GPU(2250, 180, 900, 400),
-    "h200": GPU(989, 141, 450, 400),
-    "h100": GPU(989, 80, 450, 400),
-    "a100": GPU(312, 80, 300, 200),
-    "a100-40": GPU(312, 40, 300, 200),
-    "l40s": GPU(362, 48, 32, 25),
-    "rtx5090": GPU(209.5, 32, 64, 25),
-    "rtx4090": GPU(165.2, 24, 32, 25),
-    "rtx3090": GPU(71, 24, 32, 25),
+    "b200": GPU(2250, 75, 180, 900, 400),
+    "h200": GPU(989, 67, 141, 450, 400),
+    "h100": GPU(989, 67, 80, 450, 400),
+    "a100": GPU(312, 19.5, 80, 300, 200),
+    "a100-40": GPU(312, 19.5, 40, 300, 200),
+    "l40s": GPU(362, 91.6, 48, 32, 25),
+    "rtx5090": GPU(209.5, 104.8, 32, 64, 25),
+    "rtx4090": GPU(165.2, 82.6, 24, 32, 25),
+    "rtx3090": GPU(71, 35.6, 24, 32, 25),
 }
 """Without sparsity; H100 and A100 are the SXM boards."""
 
@@ -104,9 +108,11 @@ class Machine:
         """Of each GPU, for tensors."""
         return self.board.gigabytes * 1e9 * RESERVE
 
-    def peak(self, is_bf16: bool) -> float:
+    def peak(self, arithmetic: Arithmetic) -> float:
         """Operations a second of one GPU, at best."""
-        return self.board.tflops * 1e12 * (1 if is_bf16 else TF32_SHARE)
+        board = self.board
+        tflops = {"bf16": board.tflops, "tf32": board.tflops * TF32_SHARE, "fp32": board.tflops_fp32}
+        return tflops[arithmetic] * 1e12
 
     def bandwidth(self, num_ranks: int) -> float:
         """Bytes a second that each of ``num_ranks`` neighbours passes on in a ring, where all of a node's cards share

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from raekit.training.parallel.layout import Layout
 from raekit.training.parallel.placement import SYNCED_ONCE_BELOW
+from raekit.training.planning.machines import Arithmetic
 from raekit.training.planning.work import BF16, FP32, Checkpointing, Part, Work
 from raekit.training.stage import TrainConfig
 
@@ -57,6 +58,13 @@ class Share:
 def is_bf16(train: TrainConfig) -> bool:
     """Whether matrix products are bf16; ``auto`` is on every GPU that runs are planned for."""
     return train.precision != "fp32"
+
+
+def arithmetic_of(train: TrainConfig) -> Arithmetic:
+    """By which a run multiplies matrices on a GPU."""
+    if is_bf16(train):
+        return "bf16"
+    return "tf32" if train.float32_matmul_precision == "high" else "fp32"
 
 
 def trained_weights(parts: Sequence[Part]) -> int:
