@@ -11,15 +11,17 @@ import resource
 import statistics
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from time import perf_counter
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-MATMUL_SIZE = 2048
+MATMUL_SIZE = {"cpu": 2048, "cuda": 8192}
 """Rows of the square matrices multiplied: large enough to reach full speed, small enough for one CPU core."""
+MATMULS_QUEUED = {"cpu": 1, "cuda": 20}
+"""Products asked of a device before it is waited for: a GPU that is waited for after each stands still in between."""
 MATMUL_SECONDS = 0.5
 """How long matmuls are repeated."""
 
@@ -30,11 +32,13 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def count_flops(call: Callable[[], object]) -> int:
-    """Operations of the matrix products, convolutions and attentions in one call, backward passes included;
-    element-wise work is left out."""
-    # The CPU's fused attention is unknown to the counter; the plain one is two matrix products that it knows.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+def count_flops(call: Callable[[], object], device: torch.device) -> int:
+    """Operations of the matrix products, convolutions and attentions in one call on a device, backward passes included;
+    element-wise work is left out, and so is what other threads are asked for."""
+    # The CPU's fused attention is unknown to the counter; the plain one is two matrix products that it knows. CUDA's
+    # are known, and the plain one would keep matrices there that the call itself never makes.
+    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    with attention, FlopCounterMode(display=False) as counter:
         call()
     return int(counter.get_total_flops())
 
@@ -80,16 +84,25 @@ class Stopwatch:
         return sum(lap[0] for lap in laps) / seconds if seconds else 0.0
 
 
-def matmul_tflops(device: torch.device, dtype: torch.dtype, size: int = MATMUL_SIZE) -> float:
-    """Measured speed of ``[size, size] @ [size, size]``, in 10^12 operations a second (2 size^3 a product)."""
+def matmul_tflops(device: torch.device, dtype: torch.dtype, size: int | None = None) -> float:
+    """Measured speed of ``[size, size] @ [size, size]``, in 10^12 operations a second (2 size^3 a product).
+
+    Args:
+        device: what multiplies.
+        dtype: of the matrices.
+        size: their rows; None = :data:`MATMUL_SIZE` of the device.
+    """
+    size = size or MATMUL_SIZE.get(device.type, MATMUL_SIZE["cpu"])
+    queued = MATMULS_QUEUED.get(device.type, 1)
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     torch.mm(left, right)
     wait(device)
     start, products = perf_counter(), 0
     while perf_counter() - start < MATMUL_SECONDS:
-        torch.mm(left, right)
+        for _ in range(queued):
+            torch.mm(left, right)
         wait(device)
-        products += 1
+        products += queued
     return 2 * size**3 * products / (perf_counter() - start) / 1e12
 
 

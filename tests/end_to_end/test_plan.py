@@ -43,7 +43,7 @@ def test_operations_of_a_step(tmp_path: Path) -> None:
     settings = recipe(tmp_path, 64, 3)
     trainer = Trainer(settings)
     micros = trainer.ready(trainer._batches())
-    counted = count_flops(lambda: trainer.train_step(micros))
+    counted = count_flops(lambda: trainer.train_step(micros), trainer.device)
     expected = sum(part.operations() for part in settings.parts()) * settings.train.batch_size
     assert counted == pytest.approx(expected, rel=WITHIN)
 

@@ -60,7 +60,7 @@ def bench_sample(
         return generator.decode(latents())
 
     drawn = latents()
-    flops = cost.count_flops(draw)
+    flops = cost.count_flops(draw, device)
     cost.forget_peak(device)
     seconds = cost.seconds_of(draw, device, repeats)
     peak = cost.peak_bytes(device)

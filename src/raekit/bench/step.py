@@ -16,7 +16,6 @@ from raekit import cost
 from raekit.bench.report import BenchReport
 from raekit.device import pick_precision
 from raekit.errors import UserError
-from raekit.training.draws import Draws
 from raekit.training.loop import Trainer
 from raekit.training.stage import Micro, Recipe
 
@@ -61,15 +60,12 @@ def bench_step(trainer: Trainer, name: str, parts_of: Callable[[Micro], Parts], 
     loader = trainer.stage.batches(0, train.micro_batch)
     batch = next(loader)
 
-    def step() -> None:
-        trainer.train_step(trainer.ready(repeat(batch)))
-
-    step()  # the first step allocates the optimisers' state
-    flops = cost.count_flops(step)
-    cost.forget_peak(device)
-    seconds = cost.seconds_of(step, device, repeats)
-    peak = cost.peak_bytes(device)
-    micro = Micro(batch, trainer.stage.prepare(batch), Draws(0, batch.positions, device))
+    # Operations are counted in this thread alone, so that nothing is encoded ahead in another.
+    micros = map(trainer.micro, repeat(batch))
+    trainer.train_step(micros)  # the first step allocates the optimisers' state
+    flops = cost.count_flops(lambda: trainer.train_step(micros), device)
+    seconds, peak = _whole(trainer, batch, repeats)
+    micro = trainer.micro(batch)
     passes = train.batch_size // train.micro_batch
     parts = {part: cost.seconds_of(run, device, repeats) * passes for part, run in parts_of(micro).items()}
     parts["optimisers"] = cost.seconds_of(lambda: _update(trainer), device, repeats)
@@ -96,6 +92,14 @@ def device_name(device: torch.device) -> str:
 def matmul_speed(device: torch.device, precision: str) -> float:
     """Measured matmul speed of a device in a precision, TFLOP/s."""
     return cost.matmul_tflops(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+
+
+def _whole(trainer: Trainer, batch: Any, repeats: int) -> tuple[float, int]:
+    """Seconds of a step, and the most bytes held; what is encoded ahead in one step is learned from in the next."""
+    micros = trainer.ready(repeat(batch))
+    cost.forget_peak(trainer.device)
+    seconds = cost.seconds_of(lambda: trainer.train_step(micros), trainer.device, repeats)
+    return seconds, cost.peak_bytes(trainer.device)
 
 
 def _update(trainer: Trainer) -> None:

@@ -68,7 +68,7 @@ def bench_verify(
     }
     thinking: Parts = {"language model": language_model}
     cost.forget_peak(generator.device)
-    flops = [cost.count_flops(call) for call in (by_latents, by_pictures)]  # and warms everything up
+    flops = [cost.count_flops(call, generator.device) for call in (by_latents, by_pictures)]  # and warms everything up
     seconds = _alternately((by_latents, by_pictures), generator.device, repeats)
     parts = looking | looking_again | thinking
     each = dict(zip(parts, _alternately(list(parts.values()), generator.device, repeats), strict=True))

@@ -172,7 +172,7 @@ class _Bench:
 
     def column(self, latent: Tensor) -> Column:
         """What was found; the cost is counted on ``latent``."""
-        gflops = count_flops(lambda: self.decode(latent)) / GIGA
+        gflops = count_flops(lambda: self.decode(latent), latent.device) / GIGA
         facts = {"checksum": self.autoencoder.checksum, "pixels": self.autoencoder.output_size}
         cost = Cost(self.clock.images_per_second, gflops)
         return Column(self.name, facts, self.ledger.overall(), self.ledger.domains(), cost)

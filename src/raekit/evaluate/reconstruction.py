@@ -73,8 +73,8 @@ def evaluate_reconstruction(
         cost = Cost(
             encode_images_per_second=encoding.images_per_second,
             decode_images_per_second=decoding.images_per_second,
-            encode_gflops=count_flops(lambda: autoencoder.encode(image[:1])) / GIGA,
-            decode_gflops=count_flops(lambda: autoencoder.decode(latent[:1])) / GIGA,
+            encode_gflops=count_flops(lambda: autoencoder.encode(image[:1]), latent.device) / GIGA,
+            decode_gflops=count_flops(lambda: autoencoder.decode(latent[:1]), latent.device) / GIGA,
         )
     facts = {"checksum": autoencoder.checksum, "latent": list(autoencoder.shape), "pixels": autoencoder.output_size}
     column = Column(name, facts, ledger.overall(), ledger.domains(), cost)

@@ -152,8 +152,12 @@ class Trainer:
         ahead = self.recipe.train.encode_ahead
         # Networks that run on all processes together would meet in another order from a second thread.
         if ahead is False or self.stage.are_frozen_cut or (ahead == "auto" and self.device.type != "cuda"):
-            return map(self._micro, batches)
-        return (micro for _, micro in encode_ahead(batches, self._micro, self.device))
+            return map(self.micro, batches)
+        return (micro for _, micro in encode_ahead(batches, self.micro, self.device))
+
+    def micro(self, batch: Any) -> Micro:
+        """A micro-batch, as the stage gives it, ready for the players."""
+        return Micro(batch, self.stage.prepare(batch), Draws(self.recipe.seed, batch.positions, self.device))
 
     def train_step(self, micros: Iterator[Micro]) -> Terms:
         """One turn of every player over ``batch_size`` samples; a bad turn changes nothing and is counted.
@@ -206,9 +210,6 @@ class Trainer:
     def _batches(self) -> Iterator[Any]:
         train = self.recipe.train
         return self.stage.batches(self.progress.position, train.micro_batch)
-
-    def _micro(self, batch: Any) -> Micro:
-        return Micro(batch, self.stage.prepare(batch), Draws(self.recipe.seed, batch.positions, self.device))
 
     def _turn(self, seat: Seat, micros: Sequence[Micro], total: Terms) -> Tensor:
         """One player's turn; 1.0 where the guards passed over it, on every process alike, else 0.0."""

@@ -47,6 +47,6 @@ def test_operations_of_a_step(tmp_path: Path, has_adversary: bool) -> None:
     trainer = Trainer(settings)
     micros = trainer.ready(trainer._batches())
     trainer.train_step(micros)  # the first one also measures the terms' shares of the gradient
-    counted = count_flops(lambda: trainer.train_step(micros))
+    counted = count_flops(lambda: trainer.train_step(micros), trainer.device)
     expected = sum(part.operations() for part in settings.parts()) * settings.train.batch_size
     assert counted == pytest.approx(expected, rel=0.1)
