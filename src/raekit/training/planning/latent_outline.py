@@ -61,10 +61,13 @@ class Latent:
 
     def work(self) -> Work:
         """Of encoding one image."""
-        if self.encoder is None:
-            return Work(0)
-        work = measure(self.encoder, lambda m, size: m(torch.empty(size, 3, self.image_size, self.image_size)), False)
-        return with_pieces(work, self.encoder)
+        return Work(0) if self.encoder is None else encoding_work(self.encoder, self.image_size)
+
+
+def encoding_work(encoder: nn.Module, image_size: int) -> Work:
+    """The work of a frozen encoder on one image of so many pixels a side."""
+    work = measure(encoder, lambda m, size: m(torch.empty(size, 3, image_size, image_size)), False)
+    return with_pieces(work, encoder)
 
 
 def latent_of(config: Stage2.Config) -> Latent:

@@ -6,6 +6,8 @@ mixture. Nothing is loaded; of a language model with adapters only its shape is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,12 +15,14 @@ from torch import nn
 
 from raekit.conditioning.language_model import language_model_settings
 from raekit.conditioning.language_shapes import known_settings
+from raekit.data.conversations.questions import Questions
+from raekit.data.conversations.requests import Requests
 from raekit.data.mixture import domain_names
 from raekit.encoders import ENCODERS
 from raekit.multimodal.adapters import Adapters
 from raekit.training.planning import plan
-from raekit.training.planning.latent_outline import latent_of
-from raekit.training.planning.work import Part, Work
+from raekit.training.planning.latent_outline import encoding_work, latent_of
+from raekit.training.planning.work import BF16, FP32, Part, Work
 
 if TYPE_CHECKING:
     from raekit.training.unified import Unified
@@ -44,17 +48,38 @@ def describe(config: Unified.Config) -> Rows:
         ("language model learns", _way(config)),
         ("mixture", shares),
         ("conversations", f"up to {config.data.max_tokens} tokens, {packing}; up to {config.data.max_images} pictures"),
+        (
+            "pictures",
+            "shown and drawn, as the data has them" if draws(config) else "taken to be shown, none to be drawn",
+        ),
     ]
     return [*rows, *added]
 
 
 def parts(config: Unified.Config) -> tuple[Part, ...]:
-    """The networks at work in a training step; a conversation is taken to hold one picture, shown or drawn."""
-    found = plan.parts(outlined(config))
+    """The networks at work in a training step; a conversation is taken to hold one picture, shown or drawn.
+
+    Where nothing is drawn the backbone rests. A tower is at work on the share of the mixture that may show pictures.
+    """
+    found = list(plan.parts(outlined(config)))
+    if not draws(config):
+        resting = {"backbone"} if config.condition.tower is None else {"backbone", "encoder"}
+        found = [replace(part, work=part.work.at_rest()) if part.name in resting else part for part in found]
+    if config.condition.tower is not None:
+        found.append(_tower(config))
     count = count_adapters(config)
     # Thin beside the maps that they adapt: their weights count, their operations do not.
     learning = Part("adapters", Work(count, ends=count), (config.language_model_optim or config.optim).name)
     return (*found, learning) if count else found
+
+
+def draws(config: Unified.Config) -> bool:
+    """Whether pictures are drawn in training, as far as a recipe tells: conversations in files hold what they hold, and
+    are taken to draw nothing where the backbone is frozen."""
+    sources, is_frozen = config.data.mixture, "backbone" in config.frozen
+    if any(isinstance(source, Requests.Config) for source in sources):
+        return True
+    return not is_frozen and not all(isinstance(source, Questions.Config) for source in sources)
 
 
 def outlined(config: Unified.Config) -> Unified.Config:
@@ -84,6 +109,20 @@ def count_adapters(config: Unified.Config) -> int:
         settings = known_settings(name) or language_model_settings(name)
         reader: nn.Module = AutoModel.from_config(settings)  # type: ignore[no-untyped-call]
         return sum(parameter.numel() for parameter in Adapters(lora, reader).parameters())
+
+
+def _tower(config: Unified.Config) -> Part:
+    """What pictures are seen through beside a VAE; requests show none."""
+    tower: Any = config.condition.tower
+    encoder = ENCODERS[tower.name].outline(tower)
+    work, sources = encoding_work(encoder, encoder.input_size), config.data.mixture
+    seen = _weight(s for s in sources if not isinstance(s, Requests.Config)) / _weight(sources)
+    work = replace(work, forward=round(seen * work.forward), training=round(seen * work.training))
+    return Part("tower", work, weight_bytes=BF16 if tower.precision == "bf16" else FP32)
+
+
+def _weight(sources: Iterable[Any]) -> float:
+    return sum(source.weight for source in sources)
 
 
 def _way(config: Unified.Config) -> str:
