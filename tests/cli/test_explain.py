@@ -27,12 +27,17 @@ def test_a_plan_on_a_machine() -> None:
     assert len(total.split()) == 8
 
 
+def test_nodes_of_four() -> None:
+    out = verbs.run(explain, RECIPE, "--gpu", "a100", "--gpus", "12", "--node-size", "4", "--strategy", "hsdp")
+    assert "HSDP, one shard in 4 on each GPU, in 3 copies" in out and "within nodes of 4, 200 Gbit/s" in out
+
+
 def test_strategies_that_do_not_exist() -> None:
     with pytest.raises(UserError, match="--strategy: 'zero' is not known; known: auto, ddp, fsdp, hsdp"):
         verbs.run(explain, RECIPE, "--gpu", "h100", "--strategy", "zero")
 
 
-@pytest.mark.parametrize("option", [("--gpus", "8"), ("--mfu", "0.5"), ("--strategy", "fsdp")])
+@pytest.mark.parametrize("option", [("--gpus", "8"), ("--node-size", "4"), ("--mfu", "0.5"), ("--strategy", "fsdp")])
 def test_an_option_of_the_estimate_needs_a_gpu(option: tuple[str, str]) -> None:
     with pytest.raises(UserError, match=f"{option[0]} {option[1]}: there is no estimate without a GPU"):
         verbs.run(explain, RECIPE, *option)

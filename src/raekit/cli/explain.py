@@ -25,6 +25,9 @@ def explain(
         str | None, typer.Option("--gpu", help="Estimate memory and hours on this GPU, e.g. h100 or rtx4090.")
     ] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", help="How many of them.", show_default="1")] = None,
+    node_size: Annotated[
+        int | None, typer.Option("--node-size", help="How many of them share a node.", show_default="8")
+    ] = None,
     mfu: Annotated[
         float | None, typer.Option("--mfu", help="Share of their peak speed that is reached.", show_default="0.4")
     ] = None,
@@ -38,14 +41,15 @@ def explain(
     """Show a recipe with every default written out, and what the code derives from it."""
     from raekit.config import dump_yaml
     from raekit.training.parallel.layout import strategy_of
-    from raekit.training.planning.machines import Machine
+    from raekit.training.planning.machines import NODE, Machine
     from raekit.training.recipe import load_recipe
 
-    for option, value in (("--gpus", gpus), ("--mfu", mfu), ("--strategy", strategy)):
+    for option, value in (("--gpus", gpus), ("--node-size", node_size), ("--mfu", mfu), ("--strategy", strategy)):
         if gpu is None and value is not None:
             raise UserError(f"{option} {value}: there is no estimate without a GPU; name one, e.g. --gpu h100")
     resolved = load_recipe(recipe, overrides or [])
-    machine = None if gpu is None else Machine(gpu, 1 if gpus is None else gpus, 0.4 if mfu is None else mfu)
+    size = NODE if node_size is None else node_size
+    machine = None if gpu is None else Machine(gpu, 1 if gpus is None else gpus, 0.4 if mfu is None else mfu, size)
     asked = strategy_of(strategy or resolved.train.parallel.strategy)
     derived = resolved.describe()
     typer.echo(dump_yaml(resolved).rstrip())

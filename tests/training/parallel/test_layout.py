@@ -24,7 +24,7 @@ def test_what_was_asked_for_is_done() -> None:
     assert choose_layout(10, 4, 8, "fsdp").num_shards == 4
     mesh = choose_layout(10, 32, 8, "hsdp")
     assert (mesh.num_shards, mesh.num_replicas, mesh.num_ranks) == (8, 4, 32)
-    with pytest.raises(UserError, match="hsdp needs whole nodes, 12 processes do not fill nodes of 8"):
+    with pytest.raises(UserError, match="hsdp needs whole groups, 12 processes do not fill groups of 8"):
         choose_layout(10, 12, 8, "hsdp")
 
 

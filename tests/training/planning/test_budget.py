@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raekit.errors import UserError
+from raekit.training.parallel.placement import ParallelConfig
 from raekit.training.planning.budget import budget, plan_budget
 from raekit.training.planning.machines import Machine
 from raekit.training.planning.work import Part, Work
@@ -67,6 +68,27 @@ def test_a_billion_weights_are_sharded() -> None:
     strategy = dict(budget(PARTS, TRAIN, Machine("h100", 8)))["strategy"]
     assert strategy == "FSDP, one shard in 8 on each GPU (1.00 B trained weights: FSDP from 1 B)"
     assert dict(budget(PARTS, TRAIN, Machine("h100", 16), "hsdp"))["strategy"].startswith("HSDP, one shard in 8")
+
+
+def test_hsdp_on_part_of_a_node_and_in_groups_of_the_asked_size() -> None:
+    def strategy(num_gpus: int, shard_size: int | None = None, node_size: int = 8) -> str:
+        train = TRAIN.model_copy(update={"parallel": ParallelConfig(shard_size=shard_size)})
+        return dict(budget(PARTS, train, Machine("h100", num_gpus, node_size=node_size), "hsdp"))["strategy"]
+
+    assert strategy(4) == "HSDP, one shard in 4 on each GPU, in 1 copy (as asked for)"
+    assert strategy(16, 4) == "HSDP, one shard in 4 on each GPU, in 4 copies (as asked for)"
+    assert strategy(12, node_size=4).startswith("HSDP, one shard in 4 on each GPU, in 3 copies")
+    with pytest.raises(UserError, match="16 processes do not fill groups of 6 .*shard_size"):
+        strategy(16, 6)
+
+
+def test_links_are_told_of_where_there_are_any() -> None:
+    def assumed(num_gpus: int) -> str:
+        return dict(budget(PARTS, TRAIN, Machine("a100", num_gpus), "ddp"))["assumed"]
+
+    assert assumed(1) == "80 GB, of which 90% for tensors"
+    assert assumed(4) == f"{assumed(1)}; 300 GB/s one way within nodes of 4, 80% of it reached"
+    assert assumed(16).endswith("within nodes of 8, 200 Gbit/s a GPU between them, 80% of it reached")
 
 
 def test_the_table_adds_up() -> None:

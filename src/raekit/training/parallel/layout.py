@@ -56,11 +56,11 @@ def choose_layout(num_trained: int, num_ranks: int, node_size: int, strategy: St
     Args:
         num_trained: weights that learn.
         num_ranks: processes.
-        node_size: of them, those that share a node.
+        node_size: of them, those that share a node, or one copy under HSDP (``train.parallel.shard_size``).
         strategy: what was asked for; ``auto`` = by size.
 
     Raises:
-        UserError: HSDP on processes that do not fill whole nodes.
+        UserError: HSDP on processes that do not fill whole nodes, or groups of the asked size.
     """
     reason = "as asked for"
     if strategy == "auto":
@@ -74,7 +74,10 @@ def choose_layout(num_trained: int, num_ranks: int, node_size: int, strategy: St
     if strategy == "fsdp":
         return Layout("fsdp", num_ranks, 1, reason)
     if num_ranks % node_size:
-        raise UserError(f"strategy: hsdp needs whole nodes, {num_ranks} processes do not fill nodes of {node_size}")
+        raise UserError(
+            f"strategy: hsdp needs whole groups, {num_ranks} processes do not fill groups of {node_size} (those "
+            "of a node, or train.parallel.shard_size)"
+        )
     return Layout("hsdp", node_size, num_ranks // node_size, reason)
 
 

@@ -76,7 +76,8 @@ def plan_budget(parts: Sequence[Part], train: TrainConfig, machine: Machine, str
     """
     if not parts:
         raise UserError("--gpu: what this recipe trains is not counted; leave it out, or ask of another recipe")
-    layout = choose_layout(trained_weights(parts), machine.num_gpus, machine.node_size, strategy)
+    group = train.parallel.shard_size or machine.gpus_of_a_node
+    layout = choose_layout(trained_weights(parts), machine.num_gpus, group, strategy)
     fitting = fitting_checkpointing(parts, train, layout, machine.bytes_to_fill)
     checkpointing = asked_checkpointing(train) or fitting or "full"
     operations = sum(part.operations(checkpointing) for part in parts)
@@ -110,10 +111,11 @@ def budget(parts: Sequence[Part], train: TrainConfig, machine: Machine, strategy
 
 
 def _strategy(layout: Layout) -> str:
+    copies = f"{layout.num_replicas} {'copy' if layout.num_replicas == 1 else 'copies'}"
     how = {
         "ddp": "everything on each GPU",
         "fsdp": f"one shard in {layout.num_shards} on each GPU",
-        "hsdp": f"one shard in {layout.num_shards} on each GPU, {layout.num_replicas} times over",
+        "hsdp": f"one shard in {layout.num_shards} on each GPU, in {copies}",
     }
     return f"{layout.strategy.upper()}, {how[layout.strategy]} ({layout.reason})"
 
@@ -191,8 +193,10 @@ def _checkpoint(parts: Sequence[Part], train: TrainConfig) -> str:
 
 
 def _assumed(machine: Machine) -> str:
-    board = machine.board
-    return (
-        f"{board.gigabytes:g} GB, of which {RESERVE:.0%} for tensors; {board.link:g} GB/s one way within nodes of "
-        f"{machine.node_size}, {board.network:g} Gbit/s a GPU between them, {LINK_SHARE:.0%} of either reached"
-    )
+    board, links = machine.board, []
+    if machine.num_gpus > 1:
+        links.append(f"{board.link:g} GB/s one way within nodes of {machine.gpus_of_a_node}")
+    if machine.num_nodes > 1:
+        links.append(f"{board.network:g} Gbit/s a GPU between them")
+    reached = f"; {', '.join(links)}, {LINK_SHARE:.0%} of it reached" if links else ""
+    return f"{board.gigabytes:g} GB, of which {RESERVE:.0%} for tensors{reached}"

@@ -80,13 +80,13 @@ class Economics:
             precision: of the recipe.
             is_cached: whether the recipe has a cache.
         """
-        each = ", ".join(f"{name} {count / 1e9:,.3g} G" for name, count in self.encode.items())
+        each = ", ".join(f"{name} {_giga(count)}" for name, count in self.encode.items())
         pays = self.break_even(precision)
         terms = f"encoding at {TFLOPS} TFLOP/s, disk {GIGABYTES_PER_SECOND:g} GB/s for each GPU"
         when = "never" if math.isinf(pays) else f"from {pays:.2f} epochs on"
         course = f"; this run takes {self.epochs:.4g}" if self.epochs else ""
         return [
-            ("encode share", f"{self.share:.0%} of a step: {each}, of {self.total / 1e9:,.3g} G operations a picture"),
+            ("encode share", f"{self.share:.0%} of a step: {each}, of {_giga(self.total)} operations a picture"),
             ("cache size", self._sizes()),
             ("cache pays", f"in {precision} {when}{course} ({terms})"),
             ("advice", self._advice(precision, is_cached)),
@@ -171,6 +171,12 @@ def _text_numbers(config: Stage2.Config) -> int:
     if isinstance(condition, QueryConditioner.Config):
         return len(plan.outline_condition(config, latent_of(config).shape).queries) * width  # type: ignore[arg-type]
     return condition.max_prompt_tokens * width
+
+
+def _giga(count: float) -> str:
+    """Operations in words: three digits, and all those before the point."""
+    billions = count / 1e9
+    return f"{billions:,.0f} G" if billions >= 100 else f"{billions:.3g} G"
 
 
 def _bytes(count: int) -> str:

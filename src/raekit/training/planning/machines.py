@@ -72,7 +72,7 @@ class Machine:
         gpu: row of :data:`GPUS`.
         num_gpus: how many.
         mfu: share of the peak that is reached; 0.3 to 0.5 where all goes well.
-        node_size: GPUs that share a node.
+        node_size: GPUs that share a node; fewer are a node too.
 
     Raises:
         UserError: an unknown GPU, or a number that makes no sense.
@@ -88,8 +88,12 @@ class Machine:
             raise UserError(f"--gpu: {self.gpu!r} is not listed; {nearest_hint(self.gpu, GPUS)}")
         if self.num_gpus < 1:
             raise UserError(f"--gpus: {self.num_gpus}; give 1 or more")
+        if self.node_size < 1:
+            raise UserError(f"--node-size: {self.node_size}; give 1 or more")
         if self.num_gpus > self.node_size and self.num_gpus % self.node_size:
-            raise UserError(f"--gpus: {self.num_gpus} do not fill nodes of {self.node_size}; give a multiple of it")
+            raise UserError(
+                f"--gpus: {self.num_gpus} do not fill nodes of {self.node_size}; give a multiple of it, or --node-size"
+            )
         if not 0 < self.mfu <= 1:
             raise UserError(f"--mfu: {self.mfu:g}; give a share of the peak, above 0 and up to 1")
 
@@ -102,6 +106,11 @@ class Machine:
     def num_nodes(self) -> int:
         """Nodes that the GPUs fill."""
         return -(-self.num_gpus // self.node_size)
+
+    @property
+    def gpus_of_a_node(self) -> int:
+        """Of a node as it is: all of them, where they are fewer than one holds."""
+        return min(self.num_gpus, self.node_size)
 
     @property
     def bytes_to_fill(self) -> float:
@@ -122,6 +131,11 @@ class Machine:
             within = min(within, self.node_size * self.board.network / 8 * 1e9)
         return within * LINK_SHARE
 
-    def bandwidth_between_nodes(self) -> float:
-        """Bytes a second of a GPU's own network card, to the GPU of the same place in other nodes."""
-        return self.board.network / 8 * 1e9 * LINK_SHARE
+    def bandwidth_between(self, num_shards: int) -> float:
+        """Bytes a second of a ring of the GPUs that hold the same one of ``num_shards`` shards. Where it leaves the
+        node, all such rings share the node's cards."""
+        within = self.board.link * 1e9
+        if self.num_gpus > self.node_size:
+            cards = max(self.node_size / num_shards, 1)
+            within = min(within, cards * self.board.network / 8 * 1e9)
+        return within * LINK_SHARE

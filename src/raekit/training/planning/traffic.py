@@ -54,7 +54,7 @@ def traffic(parts: Sequence[Part], train: TrainConfig, machine: Machine, layout:
     # Weights that all processes hold are summed over all of them, shards over the processes that hold the same one.
     everywhere = _ring(layout.num_ranks) * (trained_weights(parts) - cut) * FP32
     alike = _ring(layout.num_replicas) * cut / layout.num_shards * FP32
-    seconds += everywhere / machine.bandwidth(layout.num_ranks) + alike / machine.bandwidth_between_nodes()
+    seconds += everywhere / machine.bandwidth(layout.num_ranks) + alike / machine.bandwidth_between(layout.num_shards)
     return Traffic(gathered, scattered, everywhere + alike, seconds)
 
 
