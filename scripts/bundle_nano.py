@@ -3,8 +3,8 @@
     python scripts/bundle_nano.py
 
 In: runs/nano/{encoder,decoder_bundled,generator,unified_match}. Out: src/raekit/models/nano/{encoder,autoencoder,
-generator,unified}. The encoder is copied as it is (its bytes are its identity); the others are stored in bf16. The model
-card beside them, README.md, is written by hand.
+generator,unified}. The encoder is copied as it is (its bytes are its identity); the others are stored in bf16. The
+model card beside them, README.md, is written by hand.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from raekit.errors import UserError
 
 def test_every_part_is_timed(tmp_path: Path) -> None:
     report = bench_stage2(tiny_recipes.resolve(tiny_recipes.stage2(tmp_path)), repeats=1)
-    assert set(report.part_seconds) == {"encoder and conditioner", "backbone", "optimisers", "loader"}
+    assert set(report.part_seconds) == {"encoder", "conditioner", "backbone", "optimisers", "loader"}
     assert min(report.part_seconds.values()) > 0 and report.call_flops > 0 and report.images == 8
 
 

@@ -45,7 +45,7 @@ def test_the_cache_holds_what_the_frozen_networks_give(tmp_path: Path) -> None:
         torch.testing.assert_close(losses[0], losses[1], rtol=1e-2, atol=1e-3)
     plain_batch, cached_batch = next(plain.batches(3, 5)), next(cached.batches(3, 5))
     assert torch.equal(plain_batch.positions, cached_batch.positions)
-    torch.testing.assert_close(plain._read(plain_batch, Draws(0, range(5)))[0], cached_batch.latent)
+    torch.testing.assert_close(plain.teller.latents(plain_batch, Draws(0, range(5))), cached_batch.latent)
 
 
 def test_a_second_run_reads_what_the_first_one_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

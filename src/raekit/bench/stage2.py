@@ -21,6 +21,7 @@ from raekit.conditioning.base import Cond
 from raekit.training.loop import Trainer
 from raekit.training.stage import Micro, Recipe
 from raekit.training.stage2 import Stage2
+from raekit.training.told import Told
 
 
 def bench_stage2(recipe: Recipe, repeats: int = 5, are_weights_random: bool = False) -> BenchReport:
@@ -48,22 +49,29 @@ def bench_stage2(recipe: Recipe, repeats: int = 5, are_weights_random: bool = Fa
 def _parts(stage: Stage2, micro: Micro) -> Parts:
     """The parts of a step by name, each to be run by itself."""
     with stage.autocast():
-        latent, cond = stage._read(micro.batch, micro.draws)
+        told = stage.teller.tell(micro.batch, micro.draws)
+        cond = stage.teller.condition(told)
     fixed = Cond(**{f.name: None if (v := getattr(cond, f.name)) is None else v.detach() for f in fields(cond)})
 
-    def reading() -> None:
-        """Latents and conditions, and the way back through the conditioner where something in it learns."""
+    def encoding() -> None:
         with stage.autocast():
-            _, read = stage._read(micro.batch, micro.draws)
-        told = (getattr(read, f.name) for f in fields(read))
-        learned = [part.sum() for part in told if part is not None and part.requires_grad]
+            stage.teller.latents(micro.batch, micro.draws)
+
+    def reading() -> None:
+        """Conditions, and the way back through the conditioner where something in it learns."""
+        with stage.autocast():
+            features = stage.teller.features(micro.batch)
+            read = stage.teller.condition(Told(micro.batch, told.latent, features))
+        parts = (getattr(read, f.name) for f in fields(read))
+        learned = [part.sum() for part in parts if part is not None and part.requires_grad]
         if learned:
             torch.stack(learned).sum().backward()  # type: ignore[no-untyped-call]
 
     def denoising() -> None:
         with stage.autocast():
-            terms = denoising_losses(stage.generator, latent, fixed, micro.draws, times=stage.config.times_per_picture)
+            times = stage.config.times_per_picture
+            terms = denoising_losses(stage.generator, told.latent, fixed, micro.draws, times=times)
         loss = terms["loss"].mean()
         loss.backward()  # type: ignore[no-untyped-call]
 
-    return {"encoder and conditioner": reading, "backbone": denoising}
+    return {"encoder": encoding, "conditioner": reading, "backbone": denoising}

@@ -56,7 +56,7 @@ def stage2(
     ] = False,
     out: Out = None,
 ) -> None:
-    """Images/s of stage 2; shares of encoder and conditioner, backbone, optimisers, loader."""
+    """Images/s of stage 2; shares of encoder, conditioner, backbone, optimisers, loader."""
     from raekit.bench.stage2 import bench_stage2
 
     _compare(

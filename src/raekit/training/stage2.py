@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,14 +28,11 @@ from raekit import generator_files, shipped
 from raekit.autoencoder import AUTOENCODERS
 from raekit.autoencoder.base import load_autoencoder
 from raekit.backbones.denoising import MOST_TIMES, denoising_losses
-from raekit.conditioning.base import Cond
 from raekit.conditioning.prompt import PromptConditioner
 from raekit.config import Config, component
 from raekit.data.dataset import DataConfig, Dataset, build_dataset
 from raekit.data.loader import Batch, Loader
 from raekit.data.storage import Precision
-from raekit.data.transforms import to_float
-from raekit.device import sent
 from raekit.errors import UserError
 from raekit.generate import TextToImage, build_generator
 from raekit.generator_files import GeneratorConfig
@@ -56,6 +52,7 @@ from raekit.training.planning import economics, plan
 from raekit.training.planning.latent_outline import check_is_there, check_shape
 from raekit.training.planning.work import Part
 from raekit.training.stage import Group, Player, Recipe, Stage
+from raekit.training.told import Teller, Told
 
 if TYPE_CHECKING:
     AutoencoderChoice = Config
@@ -85,21 +82,6 @@ FROZEN = {
     "projector": "conditioner.projector.",
 }
 """Parts that a recipe can freeze, and how the names of their weights start."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """A batch after the frozen networks.
-
-    Attributes:
-        batch: as the data or the cache gave it.
-        latent: ``[B,C,h,w]``.
-        features: what a language model said that stays as it is; None where it learns, or classes tell.
-    """
-
-    batch: Any
-    latent: Tensor
-    features: Mapping[str, Tensor] | None = None
 
 
 class Stage2(Stage):
@@ -181,6 +163,7 @@ class Stage2(Stage):
         self.outlines = Outlines(config.condition, config.lora is None and may_be_cut(config.train.parallel))
         parts, builders = generator_config(config), self.outlines.builders
         self.generator = build_generator(parts, latent_space, device, config.train.precision, *builders)
+        self.teller = Teller(self.generator)
         has_null, has_early = self.generator.conditioner.dropout > 0, self.generator.backbone.early is not None
         check_guidance(config.sampling, has_null, has_early)
         self._check_prompts(config.sample_prompts)
@@ -265,7 +248,7 @@ class Stage2(Stage):
     def prepare(self, batch: CachedBatch | Batch) -> Told:
         """A micro-batch through the frozen networks."""
         with self.autocast():
-            return self._told(batch, Draws(self.config.seed, batch.positions, self.device))
+            return self.teller.tell(batch, Draws(self.config.seed, batch.positions, self.device))
 
     def loss(self, batch: CachedBatch | Batch | Told, draws: Draws) -> dict[str, Tensor]:
         """``loss``; with an early head also its parts, ``flow`` of the last layer and ``self`` of the early one."""
@@ -360,39 +343,10 @@ class Stage2(Stage):
 
     def _terms(self, batch: CachedBatch | Batch | Told, draws: Draws, is_training: bool) -> dict[str, Tensor]:
         """Terms of each sample ``[B]``; the condition is dropped in training only."""
-        latent, cond = self._read(batch, draws)
+        told = batch if isinstance(batch, Told) else self.teller.tell(batch, draws)
         times = self.config.times_per_picture if is_training else 1
-        return denoising_losses(self.generator, latent, cond, draws, is_training, times)
-
-    def _read(self, batch: CachedBatch | Batch | Told, draws: Draws) -> tuple[Tensor, Cond]:
-        """Latents ``[B,C,h,w]`` and conditions of a batch, from the cache or from pictures and captions."""
-        told = batch if isinstance(batch, Told) else self._told(batch, draws)
-        return told.latent, self._condition(told)
-
-    def _told(self, batch: CachedBatch | Batch, draws: Draws) -> Told:
-        """Latents of a batch, and what a language model that stays as it is says; from the cache or computed."""
-        if isinstance(batch, CachedBatch):
-            return Told(batch, sent(batch.latent, self.device), batch.features or None)
-        conditioner = self.generator.conditioner
-        with torch.no_grad():
-            latent = self.generator.latent_space.encode_sample(to_float(sent(batch.image, self.device)), draws)
-        if isinstance(conditioner, PromptConditioner) and conditioner.is_cacheable:
-            return Told(batch, latent, conditioner.features(batch.captions))
-        return Told(batch, latent)
-
-    def _condition(self, told: Told) -> Cond:
-        """What gradients pass through: the connector and the null condition, and whatever ahead of them learns."""
-        conditioner, batch = self.generator.conditioner, told.batch
-        if told.features is not None and isinstance(conditioner, PromptConditioner):
-            return conditioner.connect(told.features)
-        is_told = isinstance(self.generator, TextToImage)
-        if not is_told and batch.labels is None:
-            raise UserError(
-                "data: the pictures carry no class labels, which this condition needs; use class folders, or say with "
-                "data.labels which field of the metadata is the class"
-            )
-        cond: Cond = conditioner(batch.captions if is_told else batch.labels)
-        return cond
+        cond = self.teller.condition(told)
+        return denoising_losses(self.generator, told.latent, cond, draws, is_training, times)
 
     def _cached(self, dataset: Dataset, folder: Path) -> CachedData:
         conditioner, cfg = self.generator.conditioner, self.config

@@ -70,7 +70,7 @@ def parts(config: Unified.Config) -> tuple[Part, ...]:
     count = count_adapters(config)
     # Thin beside the maps that they adapt: their weights count, their operations do not.
     learning = Part("adapters", Work(count, ends=count), (config.language_model_optim or config.optim).name)
-    return (*found, learning) if count else found
+    return (*found, learning) if count else tuple(found)
 
 
 def draws(config: Unified.Config) -> bool:
@@ -122,7 +122,7 @@ def _tower(config: Unified.Config) -> Part:
 
 
 def _weight(sources: Iterable[Any]) -> float:
-    return sum(source.weight for source in sources)
+    return sum(float(source.weight) for source in sources)
 
 
 def _way(config: Unified.Config) -> str:
