@@ -144,5 +144,5 @@ def test_select_takes_one_part_or_all() -> None:
 
 def test_check_keys_names_what_is_wrong() -> None:
     check_keys({"a"}, {"a", "b"}, "file", optional=frozenset({"b"}))
-    with pytest.raises(UserError, match=r"file: the keys do not fit: 1 missing \(b\); 4 unexpected \(v, w, x \.\.\.\)"):
+    with pytest.raises(UserError, match=r"the keys do not fit: 1 missing \(b\); 4 unexpected \(v, w, x and 1 more\)"):
         check_keys({"a", "v", "w", "x", "y"}, {"a", "b"}, "file")

@@ -34,7 +34,7 @@ def test_a_key_that_is_neither_is_an_error() -> None:
 
 
 def test_a_missing_key_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"4 missing \(b, c, d \.\.\.\)"):
+    with pytest.raises(UserError, match=r"4 missing \(b, c, d and 1 more\)"):
         ledger().take(["a.bias", "b", "c", "d", "e"])
 
 

@@ -197,9 +197,10 @@ def test_guidance_that_the_model_will_not_know_is_refused_at_once(
 def test_what_no_sheet_could_show_is_refused_at_once(
     tmp_path: Path, condition: dict[str, object] | None, prompt: object, complaint: str
 ) -> None:
-    changes = {} if condition is None else {"condition": condition}
+    values = {**tiny_recipes.stage2(tmp_path), "sample_prompts": [prompt]}
+    config = tiny_recipes.resolve(values if condition is None else {**values, "condition": condition})
     with pytest.raises(UserError, match=complaint):
-        build(tmp_path, sample_prompts=[prompt], **changes)
+        Stage2(config, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("is_cached", [True, False])
