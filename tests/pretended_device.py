@@ -4,7 +4,8 @@ Out: code that forgets to move a tensor fails here as it would on a GPU, without
 CUDA has: kernels, streams, pinned memory, speed (``tests/gpu``).
 
 A tensor of the device is a wrapper around one of the CPU. Every operation comes by :func:`_run`, which refuses tensors
-of both devices side by side where CUDA would, computes on what is wrapped, and wraps what comes out. The device is
+of both devices side by side where CUDA would, computes on what is wrapped, and wraps what comes out. What is drawn on
+the device without a generator comes from one of its own, so it is not what the CPU would draw. The device is
 registered with torch for good, so :func:`run` does everything in a process of its own.
 """
 
@@ -34,6 +35,8 @@ JOINED = {ATEN.stack.default, ATEN.cat.default}
 """What takes no single number from the CPU either, as on CUDA."""
 ANSWERS = {ATEN._local_scalar_dense.default, ATEN.equal.default}
 """What gives the host a number."""
+CHANCE = torch.Generator()
+"""Of the device; seeded with the CPU's, to other numbers."""
 
 
 def run(function: Callable[..., None], *arguments: Any) -> None:
@@ -59,7 +62,7 @@ def _register() -> None:
     _setup_privateuseone_for_python_backend(NAME, _Module())  # type: ignore[no-untyped-call]
     # Matrix products stay in fp32 under autocast.
     torch.library.Library("_", "IMPL").fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
-    # Numbers are drawn on the CPU: the device has no generator of its own.
+    # Generators that are made for the device are the CPU's, and give its numbers.
     torch.Generator = _Generator  # type: ignore[misc]
 
 
@@ -94,13 +97,14 @@ class _Module:
     def synchronize(self, *device: object) -> None:
         pass
 
-    manual_seed_all = synchronize
+    def manual_seed_all(self, seed: int) -> None:
+        CHANCE.manual_seed(seed ^ 1)
 
     def get_rng_state(self, *device: object) -> Tensor:
-        return torch.get_rng_state()
+        return CHANCE.get_state()
 
     def set_rng_state(self, state: Tensor, *device: object) -> None:
-        torch.set_rng_state(state)
+        CHANCE.set_state(state)
 
 
 class _Generator(torch._C.Generator):
@@ -175,11 +179,25 @@ def _run(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
     own = {name: value for name, value in kwargs.items() if name != "pin_memory"}
     own |= {"device": "cpu"} if _is_there(target) else {}
     args, own = tree_map(lambda value: value.inner if isinstance(value, _There) else value, (args, own))
-    found = func(*args, **own)
+    is_drawn = torch.Tag.nondeterministic_seeded in func.tags and own.get("generator") is None
+    with _own_chance() if is_drawn else contextlib.nullcontext():
+        found = func(*args, **own)
     if func is ATEN.copy_.default:
         return known.get(id(found), found)
     is_left = func is ATEN._to_copy.default and target is not None and not _is_there(target)
     return found if is_left or func in ANSWERS else tree_map(wrapped, found)
+
+
+@contextlib.contextmanager
+def _own_chance() -> Iterator[None]:
+    """The CPU's generator stands for the device's within the block, and has not moved after it."""
+    before = torch.get_rng_state()
+    torch.set_rng_state(CHANCE.get_state())
+    try:
+        yield
+    finally:
+        CHANCE.set_state(torch.get_rng_state())
+        torch.set_rng_state(before)
 
 
 def _refuse_mixed(func: Any, tensors: list[Tensor], args: Any) -> None:

@@ -204,5 +204,27 @@ def _mix() -> None:
         torch.stack([there.sum(), torch.tensor(1.0)])
 
 
+def test_what_is_drawn_there_is_not_what_the_cpu_draws() -> None:
+    pretended_device.run(_draw_numbers)
+
+
+def _draw_numbers() -> None:
+    def drawn(device: str) -> list[Tensor]:
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(4, 4, device=device)
+        dropped = torch.nn.functional.dropout(torch.ones(64, device=device))
+        values = (torch.rand(4, device=device), torch.zeros(4, device=device).normal_(), layer.weight.detach(), dropped)
+        return [value.cpu() for value in values]
+
+    here, there, again = drawn("cpu"), drawn(DEVICE), drawn(DEVICE)
+    assert not any(torch.equal(one, other) for one, other in zip(here, there, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(there, again, strict=True)), "the seed is that of both"
+    torch.manual_seed(0)
+    torch.rand(4, device=DEVICE)
+    assert torch.equal(torch.nn.Linear(4, 4).weight, here[2]), "the CPU's generator does not move"
+    own = torch.rand(4, device=DEVICE, generator=torch.Generator(DEVICE).manual_seed(0))
+    assert torch.equal(own.cpu(), torch.rand(4, generator=torch.Generator().manual_seed(0)))
+
+
 def _same(one: Tensor, other: Tensor) -> None:
     torch.testing.assert_close(one.cpu(), other.cpu(), rtol=1e-3, atol=1e-4)
