@@ -234,7 +234,7 @@ def _existing(path: Path) -> Path:
     if not (path / CONFIG_FILE).is_file():
         reason = f"holds no {CONFIG_FILE}" if path.is_dir() else "is no directory"
         raise UserError(
-            f"model {str(path)!r} {reason}; give a generator's directory, or none for the bundled nano model"
+            f"model {str(path)!r} {reason}; give a generator's directory (models/nano/generator is the one that ships)"
         )
     return path
 
