@@ -66,7 +66,6 @@ def test_one_picture_in_every_form(understander: Understander, tmp_path: Path) -
     assert understander.answer(same, "what?", max_tokens=4) == [answer] * len(same)
     for one in same:
         assert understander.answer(one, "what?", max_tokens=4) == [answer]
-    assert understander.model.answer("what?", images=IMAGES[:1], max_tokens=4) == [answer]
 
 
 def test_pictures_and_latents_of_one_question_keep_their_order(understander: Understander) -> None:

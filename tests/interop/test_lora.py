@@ -12,7 +12,7 @@ import tiny_adapter
 import tiny_generator
 from raekit.generate import TextToImage
 from raekit.interop.lora import merge_lora
-from raekit.multimodal.unified import UnifiedModel
+from raekit.understand import Understander
 
 pytest.importorskip("peft")
 
@@ -39,9 +39,9 @@ def test_a_unified_model_takes_in_its_last_layer_and_its_own_adapters(tmp_path: 
     generator.load_lora(folder)
     expected = generator("a red circle", output="latent")
     assert not torch.allclose(expected, plain, rtol=1e-3, atol=1e-3)
-    answers = UnifiedModel.of(generator).answer("what?", images, max_tokens=5)
+    answers = Understander.of(generator).answer(images, "what?", max_tokens=5)
     merge_lora(tmp_path / "generator", folder, tmp_path / "merged")
     merged = TextToImage.load(tmp_path / "merged", "cpu", "fp32")
     assert merged.config.condition.is_llm_trained and merged.config.condition.lora is None
     torch.testing.assert_close(merged("a red circle", output="latent"), expected, rtol=1e-4, atol=1e-4)
-    assert UnifiedModel.of(merged).answer("what?", images, max_tokens=5) == answers
+    assert Understander.of(merged).answer(images, "what?", max_tokens=5) == answers

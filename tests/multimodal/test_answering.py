@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from raekit.multimodal.answering import Answering, AnsweringOptions
-from raekit.multimodal.unified import MAX_ANSWER_TOKENS
+from raekit.multimodal.answering import MAX_ANSWER_TOKENS, Answering, AnsweringOptions
 
 
 def test_by_default_the_likeliest_words_as_published() -> None:

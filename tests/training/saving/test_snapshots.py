@@ -179,6 +179,16 @@ def test_a_checkpoint_that_does_not_know_its_recipe_is_taken(tmp_path: Path, cap
     assert caplog.text.count("does not say what recipe it is of") == 1
 
 
+def test_data_that_have_changed_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recipe = trained(tmp_path, 2)
+    Trainer(recipe, is_resumed=True)
+    assert "the data have changed" not in caplog.text
+    pictures = tmp_path / "pictures"
+    shutil.copy(next(pictures.glob("*.png")), pictures / "another.png")
+    Trainer(recipe, is_resumed=True)
+    assert caplog.text.count("since checkpoint step_00000002 the data have changed, so samples may come twice") == 1
+
+
 def test_a_run_that_is_past_its_end_says_so(tmp_path: Path) -> None:
     recipe = trained(tmp_path, 4)
     train = {**recipe.train.model_dump(mode="json"), "steps": 2}

@@ -37,6 +37,10 @@ from raekit.training.stage import Stage
 
 EMA_GROUP = "ema"
 """Group of a checkpoint that holds the averaged weights; those of ``train.extra_ema`` have their decay after it."""
+OTHER_DATA = (
+    "since checkpoint %s the data have changed, so samples may come twice or never in this epoch; for an exact "
+    "continuation resume with the data it was written with"
+)
 OPTIMIZER_GROUP = "optimizer"
 RNG_GROUP = "rng"
 MOMENTS = 2
@@ -127,7 +131,8 @@ class Snapshots:
         tensors = checkpoint_files.held_here(groups, self._peers) | self._own_rng()
         counted = merged([counter.state() for counter in self.counters])
         place = {"stage": self.config.stage, "processes": self._peers.world}
-        state = {**counted, **place, "step": progress.step, "position": progress.position, "recipe": self._recipe()}
+        source = {"recipe": self._recipe(), "data": self.stage.data_fingerprint()}
+        state = {**counted, **place, **source, "step": progress.step, "position": progress.position}
         if writer is None:
             self._write(path, tensors, state)
         else:
@@ -169,6 +174,8 @@ class Snapshots:
         if state["stage"] != self.config.stage:
             raise UserError(f"checkpoint {str(path)!r} is of stage {state['stage']!r}, not {self.config.stage!r}")
         self._check_recipe(state.get("recipe"), path)
+        if self._peers.rank == 0 and state.get("data") not in (None, self.stage.data_fingerprint()):
+            _log.warning(OTHER_DATA, path.name)
         self._read(path)
         for counter in self.counters:
             counter.load_state(state)
