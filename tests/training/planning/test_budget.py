@@ -57,7 +57,7 @@ def test_the_rows_say_whether_it_fits() -> None:
     # 0.9 of 48 GB, less 24, in halves.
     assert rows["together"] == "40 of 48 GB with 32 at once: fits; up to 38 would" and rows["communication"] == "none"
     assert (
-        "does not fit; 9 would: train.micro_batch_size 9" in dict(budget(PARTS, TRAIN, Machine("rtx5090")))["together"]
+        "does not fit; 9 would: train.micro_batch_size 8" in dict(budget(PARTS, TRAIN, Machine("rtx5090")))["together"]
     )
     assert "it has to be sharded" in dict(budget(PARTS, TRAIN, Machine("rtx4090")))["together"]
     assert "more GPUs" in dict(budget((Part("huge", Work(10**12), "adamw"),), TRAIN, Machine("h100", 8)))["together"]

@@ -147,12 +147,20 @@ def _activations(parts: Sequence[Part], train: TrainConfig, plan: Budget) -> str
     return f"GB of a picture by checkpointing: {sizes}; counted here: {plan.checkpointing}; {advice}"
 
 
+def _usable(most: int, batch_size: int, num_gpus: int) -> int | None:
+    """The largest micro-batch of at most ``most`` pictures a GPU that a recipe may state; None: there is none."""
+    fair = (size for size in range(most * num_gpus, 0, -1) if batch_size % size == 0 and size % num_gpus == 0)
+    return next(fair, None)
+
+
 def _verdict(plan: Budget, train: TrainConfig, machine: Machine) -> str:
     most = fitting_batch(plan.held, machine.bytes_to_fill)
     if plan.batch <= most:
         verdict = f"fits; up to {most} would"
     elif most:
-        verdict = f"does not fit; {most} would: train.micro_batch_size {most * machine.num_gpus} or less"
+        fitting = _usable(most, train.batch_size, machine.num_gpus)
+        advice = "" if fitting is None else f": train.micro_batch_size {fitting}"
+        verdict = f"does not fit; {most} would{advice}"
     elif plan.layout.is_sharded:
         verdict = "does not fit whatever the batch; more GPUs have to share it"
     else:
