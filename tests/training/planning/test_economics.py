@@ -41,6 +41,9 @@ def test_the_advice_follows_the_figures() -> None:
     assert "it is 4.0% of the work" in advice(replace(PLAIN, total=10**13))
     slow = replace(PLAIN, latent_bytes={"fp32": 2_000_000, "bf16": 1_000_000, "int8": 520_000})
     assert "takes longer than computing it; cache_precision: int8 would pay" in advice(slow)
+    seconds = (slow.latent_bytes["fp32"] + slow.text_bytes) / 1e9
+    assert slow.paying_tflops("fp32") == pytest.approx(sum(slow.encode.values()) / 1e12 / seconds) and seconds > 0
+    assert f"reaches less than {slow.paying_tflops('fp32'):.3g} TFLOP/s had better read them" in advice(slow)
     assert advice(replace(PLAIN, obstacle="it changes")) == "encode at every step: it changes"
     assert "100 GB" in dict(PLAIN.rows("fp32", False))["cache size"]
 

@@ -69,9 +69,16 @@ class Economics:
 
     def break_even(self, precision: str) -> float:
         """Epochs from which on a cache has paid; infinite where reading takes as long as encoding."""
-        encoding = sum(self.encode.values()) / (TFLOPS * 1e12)
-        disk = (self.latent_bytes[precision] + self.text_bytes) / (GIGABYTES_PER_SECOND * 1e9)
+        encoding, disk = sum(self.encode.values()) / (TFLOPS * 1e12), self._reading(precision)
         return (encoding + disk) / (encoding - disk) if encoding > disk else math.inf
+
+    def paying_tflops(self, precision: str) -> float:
+        """Speed of a device, in 10^12 operations a second, at which reading takes as long as encoding."""
+        return sum(self.encode.values()) / self._reading(precision) / 1e12
+
+    def _reading(self, precision: str) -> float:
+        """Seconds for a picture and its caption."""
+        return (self.latent_bytes[precision] + self.text_bytes) / (GIGABYTES_PER_SECOND * 1e9)
 
     def rows(self, precision: str, is_cached: bool) -> Rows:
         """For a terminal.
@@ -105,7 +112,8 @@ class Economics:
         if math.isinf(pays):
             smaller = next((name for name in self.latent_bytes if not math.isinf(self.break_even(name))), None)
             hint = f"; cache_precision: {smaller} would pay" if smaller else ""
-            return f"encode at every step: reading a latent takes longer than computing it{hint}"
+            slow = f"a device that reaches less than {self.paying_tflops(precision):.3g} TFLOP/s had better read them"
+            return f"encode at every step: reading a latent takes longer than computing it{hint}; {slow}"
         if self.epochs is not None and self.epochs < pays:
             return f"encode at every step: the run is too short for a cache ({self.epochs:.2g} epochs)"
         if self.share < SMALL_SHARE:
