@@ -19,16 +19,19 @@ def stage(folder: Path, is_outlined: bool, monkeypatch: pytest.MonkeyPatch) -> S
     return Stage2(tiny_recipes.resolve(tiny_recipes.stage2(folder, is_llm_trained=True)), CPU)
 
 
-@pytest.mark.parametrize("is_outlined", [False, True])
+@pytest.fixture(params=[False, True], ids=["built", "outlined"])
+def own(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage2:
+    return stage(tmp_path, request.param, monkeypatch)
+
+
 def test_weights_arrive_and_what_was_not_given_stays(
-    is_outlined: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: Stage2, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = stage(tmp_path, is_outlined, monkeypatch)
     conditioner = own.generator.conditioner
     connector = torch.randn_like(conditioner.connector.weight)
     kept = frozenset(conditioner.state_dict()) - {"connector.weight"}
     own.outlines.give(conditioner, {"connector.weight": connector}, "test", kept)
-    assert torch.equal(conditioner.connector.weight, connector) != is_outlined
+    assert torch.equal(conditioner.connector.weight, connector) != own.outlines.is_used
     own.fill()
     assert torch.equal(conditioner.connector.weight, connector)
     whole = stage(tmp_path, False, monkeypatch).state()
@@ -36,11 +39,7 @@ def test_weights_arrive_and_what_was_not_given_stays(
     assert not [name for name in whole if "connector.weight" not in name and not torch.equal(found[name], whole[name])]
 
 
-@pytest.mark.parametrize("is_outlined", [False, True])
-def test_weights_that_do_not_fit_are_refused_before_anything_is_cut(
-    is_outlined: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = stage(tmp_path, is_outlined, monkeypatch)
+def test_weights_that_do_not_fit_are_refused_before_anything_is_cut(own: Stage2) -> None:
     backbone = own.generator.backbone
     with pytest.raises(UserError, match=r"somewhere: does not fit this DiT: \d+ missing keys"):
         own.outlines.give(backbone, {}, "somewhere")
