@@ -34,7 +34,6 @@ from raekit.training.guarding.watchdog import Watchdog
 from raekit.training.meter import Meter
 from raekit.training.optim import Updater
 from raekit.training.parallel.agreement import check_agreement
-from raekit.training.parallel.peers import Peers
 from raekit.training.parallel.placement import layout_of, place
 from raekit.training.parallel.reducer import Reducer
 from raekit.training.planning.machines import RESERVE
@@ -77,7 +76,7 @@ class Trainer:
         self.recipe = recipe
         torch.set_float32_matmul_precision(recipe.train.float32_matmul_precision)
         self.device = distributed.join(pick_device(recipe.train.device))
-        check_agreement(recipe, is_resumed, Peers.meet())
+        check_agreement(recipe, is_resumed)
         check_shares(recipe.train, distributed.world())
         self.run = RunDirectory(recipe.run, recipe, is_resumed, recipe.train.tensorboard)
         self.stage: Stage = STAGES[recipe.stage](recipe, self.device)

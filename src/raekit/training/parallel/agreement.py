@@ -12,16 +12,16 @@ import socket
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from raekit import distributed
 from raekit.config import Config
 from raekit.errors import UserError
-from raekit.training.parallel.peers import Peers
 from raekit.training.saving.changes import changes
 
 SHOWN = 3
 """Most differences that the sentence names."""
 
 
-def check_agreement(recipe: Config, is_resumed: bool, peers: Peers) -> None:
+def check_agreement(recipe: Config, is_resumed: bool) -> None:
     """All processes call it together.
 
     Raises:
@@ -30,9 +30,9 @@ def check_agreement(recipe: Config, is_resumed: bool, peers: Peers) -> None:
     """
     mine = {"recipe": recipe.model_dump(mode="json"), "--resume": is_resumed, "raekit": _version()}
     digest = hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).hexdigest()
-    if len(set(peers.gathered(digest))) == 1:
+    if len(set(distributed.gathered(digest))) == 1:
         return
-    stated: list[tuple[str, dict[str, Any]]] = peers.gathered((socket.gethostname(), mine))
+    stated: list[tuple[str, dict[str, Any]]] = distributed.gathered((socket.gethostname(), mine))
     (first_host, first), others = stated[0], stated[1:]
     rank, host, found = next(
         (rank, host, changes(first, other)) for rank, (host, other) in enumerate(others, 1) if other != first
