@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -131,7 +132,7 @@ class Snapshots:
         tensors = checkpoint_files.held_here(groups, self._peers) | self._own_rng()
         counted = merged([counter.state() for counter in self.counters])
         place = {"stage": self.config.stage, "processes": self._peers.world}
-        source = {"recipe": self._recipe(), "data": self.stage.data_fingerprint()}
+        source = {"recipe": self._recipe(), "data": self._data}
         state = {**counted, **place, **source, "step": progress.step, "position": progress.position}
         if writer is None:
             self._write(path, tensors, state)
@@ -174,7 +175,7 @@ class Snapshots:
         if state["stage"] != self.config.stage:
             raise UserError(f"checkpoint {str(path)!r} is of stage {state['stage']!r}, not {self.config.stage!r}")
         self._check_recipe(state.get("recipe"), path)
-        if self._peers.rank == 0 and state.get("data") not in (None, self.stage.data_fingerprint()):
+        if self._peers.rank == 0 and state.get("data") not in (None, self._data):
             _log.warning(OTHER_DATA, path.name)
         self._read(path)
         for counter in self.counters:
@@ -189,6 +190,11 @@ class Snapshots:
     def _is_in_background(self) -> bool:
         wish = self.config.train.save_in_background
         return self.stage.device.type == "cuda" if wish == "auto" else bool(wish)
+
+    @cached_property
+    def _data(self) -> str:
+        """Of all samples by position; reckoned once, as some sources look through their files for it."""
+        return self.stage.data_fingerprint()
 
     def _recipe(self) -> dict[str, Any]:
         recipe: dict[str, Any] = self.config.model_dump(mode="json")
