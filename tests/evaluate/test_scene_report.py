@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from raekit.data.scene_plan import Task
 from raekit.data.scene_prompts import ScenePrompt
 from raekit.evaluate.scene_report import ALL, COLUMNS, DECODED, GENERATED, TITLE, TRUE, Judged, SceneReport, share
 from raekit.metrics.scene_check import Found
@@ -21,7 +22,8 @@ def prompt(task: str, kind: str) -> ScenePrompt:
 
 
 def judged(right: list[bool], single: float | None = 0.25) -> Judged:
-    return Judged(right, [[DOG] for _ in right], {"single_object": single, "colors": None})
+    asked: list[Task] = ["colors", *["single_object"] * 4]
+    return Judged(asked, right, [[DOG] for _ in right], {"single_object": single, "colors": None})
 
 
 @pytest.fixture
@@ -40,11 +42,11 @@ def report() -> SceneReport:
 def test_scores_are_shares_and_their_mean_over_tasks(report: SceneReport) -> None:
     made = report.results["templates"][GENERATED]
     assert report.tasks == ["single_object", "colors"]
-    assert report.score(made, "single_object").value == 0.25
-    assert report.score(made).value == pytest.approx((0.25 + 1) / 2)
-    errors = [report.score(made, task).standard_error for task in report.tasks]
-    assert report.score(made).standard_error == pytest.approx(math.hypot(*errors) / 2)
-    assert report.chance(made) == 0.25 and report.chance(made, "colors") is None
+    assert made.score("single_object").value == 0.25
+    assert made.score().value == pytest.approx((0.25 + 1) / 2)
+    errors = [made.score(task).standard_error for task in report.tasks]
+    assert made.score().standard_error == pytest.approx(math.hypot(*errors) / 2)
+    assert made.by_chance() == 0.25 and made.by_chance("colors") is None
     assert report.agreement() == pytest.approx(3 / 5)
 
 
@@ -69,7 +71,7 @@ def test_files(report: SceneReport, tmp_path: Path) -> None:
     paths = report.save(tmp_path)
     assert sorted(path.name for path in paths) == ["report.html", "report.json", "sheet_1.png"]
     content = json.loads((tmp_path / "report.json").read_text())
-    assert content["scores"]["probe"][ALL][GENERATED]["value"] == report.score(report.results["probe"][GENERATED]).value
+    assert content["scores"]["probe"][ALL][GENERATED]["value"] == report.results["probe"][GENERATED].score().value
     assert content["scores"]["templates"]["single_object"][TRUE]["chance"] == 0
     assert [picture["seed"] for picture in content["pictures"]] == [3, 4, 5, 6, 7]
     first = content["pictures"][0]

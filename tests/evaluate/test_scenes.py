@@ -73,9 +73,9 @@ def test_true_pictures_score_their_ceiling(
     report = evaluate_scenes(generator, prompts, scenes, checkers, 5, {"steps": 2}, counts.append, origin)
     assert counts == [16, 18] and report.seed == 5
     sets = report.results["templates"]
-    assert report.score(sets[TRUE]).value >= 0.8 and report.score(sets[GENERATED]).value >= 0.8
+    assert sets[TRUE].score().value >= 0.8 and sets[GENERATED].score().value >= 0.8
     assert sets[DECODED].right == sets[TRUE].right
-    assert report.chance(sets[GENERATED]) < 0.1
+    assert sets[GENERATED].by_chance() < 0.1
     assert report.settings["sampling"]["steps"] == 2 and set(report.sheets) == {GENERATED, TRUE, DECODED}
     assert report.notes[0] == origin and any("probe" in note for note in report.notes)
     assert "GenEval-style" in " ".join(report.notes)
@@ -87,7 +87,7 @@ def test_a_generator_that_knows_nothing_scores_nothing(few: None, scenes: Scenes
     checkers = build_checkers(scenes, generator.latent_space)
     prompts = choose_prompts(scenes, 1, 2, None)[0]
     report = evaluate_scenes(generator, prompts, scenes, checkers, sampling={"steps": 1})
-    assert report.score(report.results["templates"][GENERATED]).value <= 0.2 and report.agreement() is None
+    assert report.results["templates"][GENERATED].score().value <= 0.2 and report.agreement() is None
     assert not any("probe" in note for note in report.notes)
 
 

@@ -11,7 +11,7 @@ import tiny_sprites
 from raekit.data.scene_plan import TASKS
 from raekit.errors import UserError
 from raekit.studies import STUDIES
-from raekit.studies.scene_study import SceneStudyConfig, held_out, text_generator
+from raekit.studies.scene_study import SceneStudyConfig, held_out, tasks_of, text_generator
 
 
 def test_prompts_and_drawings_are_made_for_the_model(tmp_path: Path) -> None:
@@ -36,3 +36,8 @@ def test_both_studies_begin_alike(name: str) -> None:
     assert issubclass(STUDIES[name].Config, SceneStudyConfig)
     assert list(own)[: len(shared)] == list(shared)
     assert own["name"].default == name and all(own[field].description for field in own if field != "name")
+
+
+def test_tasks_stand_in_their_own_order() -> None:
+    assert tasks_of("colors, counting,colors") == ["counting", "colors"]
+    assert tasks_of(SceneStudyConfig.model_fields["tasks"].default) == list(TASKS)

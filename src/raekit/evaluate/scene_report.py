@@ -44,14 +44,36 @@ class Judged:
     """One set of pictures in the eyes of one checker.
 
     Attributes:
+        asked: the task of each picture.
         right: of each picture.
         found: what is in each.
         chance: by task, the share of pictures that are right for other prompts; None where there is no other prompt.
     """
 
+    asked: list[Task]
     right: list[bool]
     found: list[list[Found]]
     chance: dict[Task, float | None]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """Those that were asked for, in their own order."""
+        return [task for task in TASKS if task in self.asked]
+
+    def score(self, task: Task | None = None) -> Mean:
+        """The share of right pictures of a task; over all tasks, the mean of their shares, as GenEval averages."""
+        if task is not None:
+            return share([right for asked, right in zip(self.asked, self.right, strict=True) if asked == task])
+        each = [self.score(one) for one in self.tasks]
+        error = math.sqrt(sum(mean.standard_error**2 for mean in each)) / len(each)
+        return Mean(sum(mean.value for mean in each) / len(each), error)
+
+    def by_chance(self, task: Task | None = None) -> float | None:
+        """Right by another prompt, of a task or as the mean over those that have several prompts."""
+        if task is not None:
+            return self.chance[task]
+        known = [value for value in self.chance.values() if value is not None]
+        return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True)
@@ -79,23 +101,6 @@ class SceneReport:
         """Those that were asked for, in their own order."""
         return [task for task in TASKS if any(prompt.task == task for prompt in self.prompts)]
 
-    def score(self, judged: Judged, task: Task | None = None) -> Mean:
-        """The share of right pictures of a task; over all tasks, the mean of their shares, as GenEval averages."""
-        if task is not None:
-            return share(
-                [right for prompt, right in zip(self.prompts, judged.right, strict=True) if prompt.task == task]
-            )
-        each = [self.score(judged, one) for one in self.tasks]
-        error = math.sqrt(sum(mean.standard_error**2 for mean in each)) / len(each)
-        return Mean(sum(mean.value for mean in each) / len(each), error)
-
-    def chance(self, judged: Judged, task: Task | None = None) -> float | None:
-        """Right by another prompt, of a task or as the mean over those that have several prompts."""
-        if task is not None:
-            return judged.chance[task]
-        known = [value for value in judged.chance.values() if value is not None]
-        return sum(known) / len(known) if known else None
-
     def table(self) -> list[tuple[str, list[Row]]]:
         """A group of rows for each checker: its tasks, and all of them."""
         return [
@@ -114,7 +119,7 @@ class SceneReport:
         scores = {
             name: {
                 ALL if task is None else task: {
-                    which: {**asdict(self.score(judged, task)), "chance": self.chance(judged, task)}
+                    which: {**asdict(judged.score(task)), "chance": judged.by_chance(task)}
                     for which, judged in sets.items()
                 }
                 for task in (*self.tasks, None)
@@ -138,7 +143,7 @@ class SceneReport:
         number = len(self.prompts) if task is None else sum(prompt.task == task for prompt in self.prompts)
         cells = [str(number)]
         for judged in (sets[GENERATED], sets[TRUE], sets[DECODED]):
-            mean, chance = self.score(judged, task), self.chance(judged, task)
+            mean, chance = judged.score(task), judged.by_chance(task)
             cells += [f"{mean.value:.2f} ± {mean.standard_error:.2f}", "-" if chance is None else f"{chance:.3f}"]
         return (ALL if task is None else LABELS[task]), cells
 

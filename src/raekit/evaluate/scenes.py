@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from raekit.autoencoder.base import Autoencoder
 from raekit.data.sample import BadSample, Pixels
-from raekit.data.scene_plan import TASKS, assorted
+from raekit.data.scene_plan import TASKS, Task, assorted
 from raekit.data.scene_prompts import LEAD, ScenePrompt, planned_prompts, read_prompts, true_picture
 from raekit.data.scenes import Scenes
 from raekit.data.transforms import to_float
@@ -36,7 +36,7 @@ from raekit.evaluate.reconstruction import Progress
 from raekit.evaluate.scene_report import DECODED, GENERATED, TRUE, Judged, SceneReport
 from raekit.generate import ImageGenerator, TextToImage
 from raekit.image_grid import image_grid, to_arrays
-from raekit.metrics.scene_check import Found, SceneChecker, is_right
+from raekit.metrics.scene_check import CheckerName, Found, SceneChecker, is_right
 from raekit.metrics.scene_probe import SceneProbe
 from raekit.metrics.scene_templates import AttributeChecker, calibrated
 from raekit.metrics.templates import Templates
@@ -66,8 +66,11 @@ NOTES = (
     "the checkers know the drawings of the shards: right things drawn in another style are often judged wrong",
 )
 
-ATTRIBUTES_NOTE = "attributes: numbers and colours alone, whatever the things are; of the other tasks it says nothing"
-PROBE_NOTE = "the probe looks where the templates found something, and tells by itself what it is"
+CHECKER_NOTES: dict[CheckerName, str] = {
+    "attributes": "attributes: numbers and colours alone, whatever the things are; of the other tasks it says nothing",
+    "probe": "the probe looks where the templates found something, and tells by itself what it is",
+}
+"""What a reader of a checker's verdicts must know."""
 
 
 def open_scenes(path: Path, size: int, with_held_out: bool) -> Scenes:
@@ -181,8 +184,8 @@ def evaluate_scenes(
     }
     signs = {name: [each[name].right for each in results.values()] for name in pictures}
     sheets = {name: _sheet(prompts, images, signs[name]) for name, images in pictures.items()}
-    said = {AttributeChecker: ATTRIBUTES_NOTE, SceneProbe: PROBE_NOTE}
-    notes = [*filter(None, [origin]), *NOTES, *(said[type(one)] for one in checkers if type(one) in said)]
+    said = [CHECKER_NOTES[one.name] for one in checkers if one.name in CHECKER_NOTES]
+    notes = [*filter(None, [origin]), *NOTES, *said]
     return SceneReport(settings, list(prompts), seed, results, notes, sheets)
 
 
@@ -225,12 +228,13 @@ def draw_prompts(
 def judge(prompts: Sequence[ScenePrompt], found: Sequence[Sequence[Found]]) -> Judged:
     """Which pictures are right, and how many would be with another prompt of their task."""
     right = [is_right(prompt, things) for prompt, things in zip(prompts, found, strict=True)]
-    chance = {}
-    for task in dict.fromkeys(prompt.task for prompt in prompts):
+    asked: list[Task] = [prompt.task for prompt in prompts]
+    chance: dict[Task, float | None] = {}
+    for task in dict.fromkeys(asked):
         rows = [(prompt, things) for prompt, things in zip(prompts, found, strict=True) if prompt.task == task]
         crossed = [is_right(other, things) for own, things in rows for other, _ in rows if other.include != own.include]
         chance[task] = sum(crossed) / len(crossed) if crossed else None
-    return Judged(right, [list(things) for things in found], chance)
+    return Judged(asked, right, [list(things) for things in found], chance)
 
 
 def true_pictures(prompts: Sequence[ScenePrompt], scenes: Scenes, seed: int) -> list[Pixels]:

@@ -14,9 +14,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from raekit.data.sample import Pixels
+from raekit.data.scene_plan import TASKS, Task
 from raekit.data.scene_prompts import ScenePrompt
 
 MARGIN = 0.1
@@ -27,6 +28,9 @@ CONE = 0.5
 
 ANY = "*"
 """The class of a thing that may be whatever was asked for."""
+
+CheckerName = Literal["templates", "attributes", "probe"]
+"""Who finds the things: by known drawings, by numbers and colours alone, by an encoder's tokens."""
 
 DIRECTIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 
@@ -53,9 +57,11 @@ class SceneChecker(ABC):
 
     Attributes:
         name: for tables.
+        tasks: those of which its verdicts tell something; elsewhere it finds as much right by chance.
     """
 
-    name: str
+    name: CheckerName
+    tasks: tuple[Task, ...] = TASKS
 
     @abstractmethod
     def look(self, images: Sequence[Pixels]) -> list[list[Found]]:

@@ -130,6 +130,7 @@ class AttributeChecker(SceneChecker):
     """
 
     name = "attributes"
+    tasks = ("counting", "colors", "color_attr")
 
     def __init__(self, first: TemplateChecker) -> None:
         self.first = first

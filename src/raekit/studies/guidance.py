@@ -3,10 +3,10 @@
     held-out prompts --each kind, each scale--> pictures --scene checker--> right or wrong
                                                         --features--------> Frechet distance to true pictures
 
-In: a text generator, emoji shards. Out: the share of right pictures and the distance for scales 1 to 8 of guidance by
-the absent condition, by the same within an interval (Kynkaanniemi et al. 2024), and by the early head where there is
-one. The best point is named; a model's defaults are chosen from such a table. Every point is kept as soon as it is
-measured.
+In: a text generator, emoji shards. Out: the share of right pictures of each task and the distance for scales 1 to 8 of
+guidance by the absent condition, by the same within an interval (Kynkaanniemi et al. 2024), and by the early head where
+there is one. The best point is named; a model's defaults are chosen from such a table. Every point is kept as soon as
+it is measured, and the report is written anew; its pictures are kept too, for another checker to judge.
 """
 
 from __future__ import annotations
@@ -14,55 +14,41 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
+from safetensors.numpy import load_file, save_file
 
 from raekit import config as recipes
 from raekit.data.sample import Pixels
+from raekit.data.scene_plan import TASKS
 from raekit.data.scene_prompts import ScenePrompt
 from raekit.data.transforms import to_float
 from raekit.errors import UserError
-from raekit.evaluate.figures import Mean
-from raekit.evaluate.scenes import build_checkers, decoded, draw_prompts, true_pictures
-from raekit.files import write_atomically
+from raekit.evaluate.scene_report import ALL, DECODED, TRUE
+from raekit.evaluate.scenes import build_checkers, decoded, draw_prompts, judge, true_pictures
+from raekit.files import atomic_file, write_atomically
 from raekit.generate import TextToImage
 from raekit.metrics.features import FeatureNetwork, build_features
 from raekit.metrics.frechet import FeatureStatistics, distance
-from raekit.metrics.scene_check import SceneChecker, is_right
+from raekit.metrics.scene_check import CheckerName, SceneChecker
+from raekit.metrics.scene_probe import SceneProbe, build_encoder
 from raekit.registry import nearest_hint
 from raekit.samplers.guidance import check_guidance
 from raekit.studies.base import Progress, Study, numbers, silent
-from raekit.studies.plot import Panel, draw_panels
+from raekit.studies.guidance_report import Findings, Point, report_of
 from raekit.studies.report import StudyReport
-from raekit.studies.scene_study import SceneStudyConfig, held_out, text_generator
+from raekit.studies.scene_study import SceneStudyConfig, held_out, tasks_of, text_generator
 
 BATCH_SIZE = 30
-POINTS_FILE = "points.json"
+POINTS_FILE, PICTURES = "points.json", "pictures"
 KINDS = ("cfg", "interval", "internal")
 """By the absent condition, by it within an interval, by the early head."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """What was found at one kind and scale.
-
-    Attributes:
-        right: share of pictures that the checker finds right.
-        error: its standard error.
-        distance: Frechet distance to true pictures.
-    """
-
-    right: float
-    error: float
-    distance: float
-
-    def cells(self) -> list[str]:
-        """As the table shows it."""
-        return [f"{self.right:.3f} ± {self.error:.3f}", f"{self.distance:.4g}"]
 
 
 class GuidanceSweep(Study):
@@ -72,8 +58,15 @@ class GuidanceSweep(Study):
         """Settings of the study; every point draws from the same noise."""
 
         name: Literal["guidance"] = "guidance"
-        num_per_task: int = Field(20, ge=1)
-        """Held-out prompts of each of GenEval's six tasks."""
+        num_per_task: int = Field(40, ge=1)
+        """Held-out prompts of each task."""
+        tasks: str = "auto"
+        """Which of GenEval's six tasks, comma-separated; auto: those that the checker can judge."""
+        checker: CheckerName = "attributes"
+        """Who judges: attributes (numbers and colours alone, which small models learn first), templates (the drawings
+        themselves), or probe (an encoder's eye)."""
+        encoder: str = "nano"
+        """Encoder of the probe, NAME or NAME=DIR."""
         scales: str = "1,2,3,4,5,6,7,8"
         """Whole scales, comma-separated; 1 is no guidance."""
         kinds: str = "auto"
@@ -89,6 +82,7 @@ class GuidanceSweep(Study):
         assert isinstance(config, self.Config)
         self.config = config
         self.scales = numbers(config.scales, "scales")
+        self.tasks = None if config.tasks == "auto" else tasks_of(config.tasks)
         self.kinds = [kind.strip() for kind in config.kinds.split(",")]
         for kind in self.kinds:
             if kind not in KINDS and config.kinds != "auto":
@@ -102,33 +96,40 @@ class GuidanceSweep(Study):
         told("loading", 0, 1)
         generator = text_generator(config)
         kinds = self._kinds_of(generator)
-        scenes, prompts, origin = held_out(config, generator)
-        checker = build_checkers(scenes, generator.latent_space)[0]
+        scenes, every, origin = held_out(config, generator)
+        encoder = build_encoder(config.encoder, generator.device) if config.checker == SceneProbe.name else None
+        checkers = build_checkers(scenes, generator.latent_space, encoder)
+        (checker,) = [one for one in checkers if one.name == config.checker]
+        tasks = [task for task in TASKS if task in (self.tasks or checker.tasks)]
+        prompts = [prompt for prompt in every if prompt.task in tasks]
         (network,) = build_features([config.features], generator.device).values()
         true = true_pictures(prompts, scenes, config.seed)
-        truth = _seen(network, true)
-        ceiling = _measured(decoded(true, generator.latent_space), prompts, checker, network, truth)
-        points: dict[tuple[str, int], Point] = {}
-        kept = _Kept(directory / POINTS_FILE, {**config.model_dump(mode="json"), "generator": generator.checksum})
-        todo = [(kind, scale) for kind in kinds for scale in self.scales]
-        for number, (kind, scale) in enumerate(todo):
-            told(f"drawing ({kind}, scale {scale})", number, len(todo))
-            # Scale 1 is no guidance, whatever its kind.
-            name = "none" if scale == 1 else f"{kind} {scale}"
-            found = kept.points.get(name)
-            if found is None:
-                pictures = draw_prompts(generator, prompts, config.seed, self.sampling(kind, scale))
-                found = _measured(pictures, prompts, checker, network, truth)
-                kept.add(name, found)
-            points[kind, scale] = found
-        settings = {**config.model_dump(mode="json"), "generator": generator.checksum, "checker": checker.describe()}
-        return report_of(points, ceiling, settings, network.metric, [origin, self._interval()])
+        judging = _Judging(prompts, checker, network, _seen(network, true))
+        kept = _Kept(directory, generator, judging, config)
+        settings = {**config.model_dump(mode="json"), "tasks": ", ".join(tasks), "generator": generator.checksum}
+        found = Findings(
+            checker=checker.name,
+            tasks=tasks,
+            kinds=kinds,
+            scales=self.scales,
+            truths={TRUE: judging.of(true), DECODED: judging.of(decoded(true, generator.latent_space))},
+            metric=network.metric,
+            settings={**settings, f"checker {checker.name}": checker.describe()},
+            notes=[origin, self._interval()],
+        )
+        for number, (kind, scale) in enumerate(product(kinds, self.scales)):
+            told(f"drawing ({kind}, scale {scale})", number, len(kinds) * len(self.scales))
+            found.points[kind, scale] = kept.point(self.sampling(kind, scale))
+            report_of(found).save(directory)
+        return report_of(found)
 
     def sampling(self, kind: str, scale: int) -> dict[str, Any]:
         """Settings of one point, in the words of :class:`~raekit.samplers.settings.Sampling`."""
+        steps = {} if self.config.steps is None else {"steps": self.config.steps}
+        if scale == 1:  # no guidance, whatever its kind
+            return {"guidance": "none", **steps}
         interval = (self.config.low, self.config.high) if kind == "interval" else (0.0, 1.0)
         guidance = "internal" if kind == "internal" else "cfg"
-        steps = {} if self.config.steps is None else {"steps": self.config.steps}
         return {"guidance": guidance, "guidance_scale": float(scale), "guidance_interval": interval, **steps}
 
     def _kinds_of(self, generator: TextToImage) -> list[str]:
@@ -149,82 +150,57 @@ class GuidanceSweep(Study):
         return f"interval: guidance acts between t = {self.config.low:g} and t = {self.config.high:g}"
 
 
+@dataclass(frozen=True)
+class _Judging:
+    """Who looks at the pictures of some prompts, and the true pictures that they are compared with."""
+
+    prompts: list[ScenePrompt]
+    checker: SceneChecker
+    network: FeatureNetwork
+    truth: FeatureStatistics
+
+    def of(self, pictures: Sequence[Pixels]) -> Point:
+        """What is found in a picture ``[S,S,3]`` of each prompt."""
+        judged = judge(self.prompts, self.checker.look(pictures))
+        scores = {ALL: judged.score(), **{task: judged.score(task) for task in judged.tasks}}
+        chance = {ALL: judged.by_chance(), **judged.chance}
+        return Point(scores, chance, distance(self.truth, _seen(self.network, pictures)).value)
+
+
 class _Kept:
-    """Points on disk, those of these settings."""
+    """Points and their pictures on disk, each under what it depends on."""
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        # Which points are asked for does not change any of them.
-        shared = {name: value for name, value in settings.items() if name not in ("scales", "kinds")}
-        self.path = path
-        self.key = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:16]
-        self._all: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+    def __init__(
+        self, directory: Path, generator: TextToImage, judging: _Judging, config: GuidanceSweep.Config
+    ) -> None:
+        self.directory, self.generator, self.judging, self.seed = directory, generator, judging, config.seed
+        self.judges = [str(config.data), config.features, judging.checker.name, judging.checker.describe()]
+        path = directory / POINTS_FILE
+        self._points: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
 
-    @property
-    def points(self) -> dict[str, Point]:
-        """By name."""
-        return {name: Point(**values) for name, values in self._all.get(self.key, {}).items()}
+    def point(self, sampling: dict[str, Any]) -> Point:
+        """The one of these settings, drawn and judged where it is not known."""
+        settings = self.generator.sampling(**sampling).model_dump(mode="json")
+        texts = [prompt.text for prompt in self.judging.prompts]
+        drawn = _digest([self.generator.checksum, texts, self.seed, settings])
+        judged = _digest([drawn, self.judges])
+        if judged not in self._points:
+            point = self.judging.of(self._pictures(self.directory / PICTURES / f"{drawn}.safetensors", sampling))
+            self._points[judged] = point.as_json()
+            write_atomically(self.directory / POINTS_FILE, json.dumps(self._points, indent=1).encode())
+        return Point.of(self._points[judged])
 
-    def add(self, name: str, point: Point) -> None:
-        """Keep one more."""
-        self._all.setdefault(self.key, {})[name] = asdict(point)
-        write_atomically(self.path, json.dumps(self._all, indent=1).encode())
-
-
-def report_of(
-    points: dict[tuple[str, int], Point], ceiling: Point, settings: dict[str, Any], metric: str, notes: Sequence[str]
-) -> StudyReport:
-    """Table, plot, and the best point of all.
-
-    Args:
-        points: by kind and scale.
-        ceiling: of true pictures after the latent space.
-        settings: model, data.
-        metric: what the distance is called.
-        notes: further sentences.
-    """
-    kinds = list(dict.fromkeys(kind for kind, _ in points))
-    scales = sorted({scale for _, scale in points})
-    rows = [(kind, [(f"scale {scale}", points[kind, scale].cells()) for scale in scales]) for kind in kinds]
-    rows.append(("true pictures, decoded", [("", [f"{ceiling.right:.3f}", f"{ceiling.distance:.4g}"])]))
-    best = max(points, key=lambda key: (points[key].right, -points[key].distance))
-    closest = min(points, key=lambda key: points[key].distance)
-    places = [str(scale) for scale in scales]
-    panels = [
-        Panel(
-            "share of right pictures",
-            places,
-            {kind: [Mean(points[kind, s].right, points[kind, s].error) for s in scales] for kind in kinds},
-            "guidance scale",
-        ),
-        Panel(
-            f"{metric} to true pictures (lower is closer)",
-            places,
-            {kind: [Mean(points[kind, s].distance, 0.0) for s in scales] for kind in kinds},
-            "guidance scale",
-        ),
-    ]
-    said = [
-        f"most right: {best[0]} at scale {best[1]}; closest to true pictures: {closest[0]} at scale {closest[1]}",
-        "the same noise at every point; the checker is that of `raekit evaluate scenes`, GenEval-style, not GenEval",
-        *notes,
-    ]
-    figures = {
-        "points": {f"{kind} {scale}": asdict(point) for (kind, scale), point in points.items()},
-        "ceiling": asdict(ceiling),
-    }
-    return StudyReport("Guidance", settings, ["right", metric], rows, figures, said, draw_panels(panels))
+    def _pictures(self, path: Path, sampling: dict[str, Any]) -> list[Pixels]:
+        if not path.is_file():
+            made = draw_prompts(self.generator, self.judging.prompts, self.seed, sampling)
+            with atomic_file(path) as temporary:
+                save_file({PICTURES: np.stack(made)}, temporary)
+        return list(load_file(path)[PICTURES])
 
 
-def _measured(
-    pictures: Sequence[Pixels],
-    prompts: Sequence[ScenePrompt],
-    checker: SceneChecker,
-    network: FeatureNetwork,
-    truth: FeatureStatistics,
-) -> Point:
-    right = torch.tensor([is_right(p, found) for p, found in zip(prompts, checker.look(pictures), strict=True)])
-    mean = Mean.of(right.float())
-    return Point(mean.value, mean.standard_error, distance(truth, _seen(network, pictures)).value)
+def _digest(values: list[Any]) -> str:
+    """Sixteen digits that change with any of ``values``."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _seen(network: FeatureNetwork, pictures: Sequence[Pixels]) -> FeatureStatistics:

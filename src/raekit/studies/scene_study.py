@@ -10,10 +10,13 @@ from pathlib import Path
 from pydantic import Field
 
 from raekit import config as recipes
+from raekit.data.scene_plan import TASKS, Task
 from raekit.data.scene_prompts import ScenePrompt
 from raekit.data.scenes import Scenes
+from raekit.errors import UserError
 from raekit.evaluate.scenes import asked_in_words, choose_prompts, open_scenes
 from raekit.generate import TextToImage, load_generator
+from raekit.registry import nearest_hint
 
 
 class SceneStudyConfig(recipes.Config):
@@ -26,7 +29,9 @@ class SceneStudyConfig(recipes.Config):
     model: str | None = None
     """A text generator's directory or hub id; by default the bundled nano model."""
     num_per_task: int = Field(10, ge=1)
-    """Held-out prompts of each of GenEval's six tasks."""
+    """Held-out prompts of each task."""
+    tasks: str = ",".join(TASKS)
+    """Which of GenEval's six tasks, comma-separated."""
     seed: int = Field(0, ge=0)
     """Of the prompts and of the first picture."""
     steps: int | None = Field(None, ge=1)
@@ -53,3 +58,16 @@ def held_out(config: SceneStudyConfig, generator: TextToImage) -> tuple[Scenes, 
     scenes = open_scenes(config.data, generator.latent_space.output_size, with_held_out=False)
     prompts, origin = choose_prompts(scenes, config.num_per_task, config.seed, None)
     return scenes, prompts, origin
+
+
+def tasks_of(text: str) -> list[Task]:
+    """``"counting,colors"`` as tasks, in their own order.
+
+    Raises:
+        UserError: one that GenEval does not have.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in TASKS:
+            raise UserError(f"tasks: unknown task {name!r}; {nearest_hint(name, list(TASKS))}")
+    return [task for task in TASKS if task in names]

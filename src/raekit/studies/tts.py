@@ -24,7 +24,6 @@ from torch import Tensor
 from raekit import config as recipes
 from raekit.best_of import Choosing
 from raekit.cost import seconds_of
-from raekit.data.scene_plan import TASKS
 from raekit.data.scene_prompts import ScenePrompt
 from raekit.data.scenes import Scenes
 from raekit.device import device_name
@@ -35,12 +34,11 @@ from raekit.image_grid import to_arrays
 from raekit.metrics.scene_check import SceneChecker, is_right
 from raekit.metrics.scene_probe import build_encoder
 from raekit.multimodal.conditioner import UnifiedConditioner
-from raekit.registry import nearest_hint
 from raekit.studies.base import Progress, Study, numbers, silent
 from raekit.studies.pool import STRIDE, Drawn, Pool
 from raekit.studies.report import StudyReport
 from raekit.studies.scaling import Timing
-from raekit.studies.scene_study import SceneStudyConfig, held_out, text_generator
+from raekit.studies.scene_study import SceneStudyConfig, held_out, tasks_of, text_generator
 from raekit.studies.tts_report import Findings, Judged, report_of
 from raekit.verifiers.judge import Judge
 
@@ -64,8 +62,6 @@ class BestOfN(Study):
         model can use as it is."""
         prune_at: float = Field(0.5, gt=0, lt=1)
         """Share of the steps after which the worse half may be dropped."""
-        tasks: str = ",".join(TASKS)
-        """Which of GenEval's six tasks, comma-separated."""
         encoder: str = "nano"
         """Encoder of the second checker, NAME or NAME=DIR; none: do without it."""
         guidance_scale: float | None = None
@@ -79,10 +75,7 @@ class BestOfN(Study):
             raise UserError(f"candidates: {self.sizes[-1]} of a prompt, at most {STRIDE} are drawn")
         if self.keeps[-1] > self.sizes[-1]:
             raise UserError(f"keep: {self.keeps[-1]} of at most {self.sizes[-1]} candidates; draw more, or keep fewer")
-        self.tasks = [task.strip() for task in config.tasks.split(",")]
-        for task in self.tasks:
-            if task not in TASKS:
-                raise UserError(f"tasks: unknown task {task!r}; {nearest_hint(task, list(TASKS))}")
+        self.tasks = tasks_of(config.tasks)
         kinds = [_kind(name) for name in config.verifiers.split(",")]
         if twice := [kind for kind in kinds if kinds.count(kind) > 1]:
             raise UserError(
