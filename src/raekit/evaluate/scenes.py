@@ -169,7 +169,7 @@ def evaluate_scenes(
     made = draw_prompts(asked_in_words(generator), prompts, seed, sampling, progress)
     drawn = true_pictures(prompts, scenes, seed)
     pictures = {GENERATED: made, TRUE: drawn, DECODED: decoded(drawn, space)}
-    results = {
+    results: dict[str, dict[str, Judged]] = {
         checker.name: {name: judge(prompts, checker.look(images)) for name, images in pictures.items()}
         for checker in checkers
     }

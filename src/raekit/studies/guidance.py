@@ -26,7 +26,7 @@ from safetensors.numpy import load_file, save_file
 
 from raekit import config as recipes
 from raekit.data.sample import Pixels
-from raekit.data.scene_plan import TASKS
+from raekit.data.scene_plan import TASKS, Task
 from raekit.data.scene_prompts import ScenePrompt
 from raekit.data.transforms import to_float
 from raekit.errors import UserError
@@ -162,8 +162,9 @@ class _Judging:
     def of(self, pictures: Sequence[Pixels]) -> Point:
         """What is found in a picture ``[S,S,3]`` of each prompt."""
         judged = judge(self.prompts, self.checker.look(pictures))
-        scores = {ALL: judged.score(), **{task: judged.score(task) for task in judged.tasks}}
-        chance = {ALL: judged.by_chance(), **judged.chance}
+        names: list[tuple[str, Task | None]] = [(ALL, None), *((task, task) for task in judged.tasks)]
+        scores = {name: judged.score(task) for name, task in names}
+        chance = {name: judged.by_chance(task) for name, task in names}
         return Point(scores, chance, distance(self.truth, _seen(self.network, pictures)).value)
 
 

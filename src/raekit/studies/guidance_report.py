@@ -136,13 +136,13 @@ def _panels(found: Findings) -> Iterator[Panel]:
     """Shares over all and of each task, with chance and ceiling, and the distance."""
     places = [str(scale) for scale in found.scales]
     ceiling = found.truths[DECODED]
-    for name in (ALL, *found.tasks):
+    titles: dict[str, str] = {ALL: ALL, **{task: LABELS[task] for task in found.tasks}}
+    for name, title in titles.items():
         lines: dict[str, list[Mean | None]] = {
             kind: [point.scores[name] if point else None for point in _line(found, kind)] for kind in found.kinds
         }
         lines[CEILING] = [Mean(ceiling.scores[name].value, 0.0)] * len(places)
         lines[CHANCE] = [_chance(found, scale, name) for scale in found.scales]
-        title = name if name == ALL else LABELS[name]
         yield Panel(f"share right to the checker {found.checker}: {title}", places, lines, "guidance scale")
     distances: dict[str, list[Mean | None]] = {
         kind: [Mean(point.distance, 0.0) if point else None for point in _line(found, kind)] for kind in found.kinds

@@ -112,7 +112,8 @@ class BestOfN(Study):
     ) -> Findings:
         """Have the pool judged by everyone."""
         generator, count = work.pool.generator, len(work.prompts) * self.sizes[-1]
-        right, ceiling = {}, {}
+        right: dict[str, Tensor] = {}
+        ceiling: dict[str, Tensor] = {}
         true = decoded(true_pictures(work.prompts, scenes, self.config.seed), generator.latent_space)
         for checker in checkers:
             told(f"checking ({checker.name})", 0, 1)
