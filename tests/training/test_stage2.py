@@ -203,6 +203,33 @@ def test_what_no_sheet_could_show_is_refused_at_once(
         Stage2(config, torch.device("cpu"))
 
 
+@pytest.mark.parametrize("name", ["query", "text", "unified"])
+def test_what_a_sheet_would_leave_out_of_a_prompt_is_told_at_once(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = tiny_recipes.stage2(tmp_path)
+    limit = 120 if name == "unified" else 12
+    condition = {
+        "language_model": values["condition"]["language_model"],
+        "precision": "fp32",
+        "max_prompt_tokens": limit,
+    }
+    condition |= TEXT if name == "text" else {"name": name}
+    prompts = ["a cat", "a cat on a mat" * 10]
+    Stage2(tiny_recipes.resolve({**values, "condition": condition, "sample_prompts": prompts}), torch.device("cpu"))
+    (told,) = [record.getMessage() for record in caplog.records if "max_prompt_tokens" in record.getMessage()]
+    assert "'a cat on a mat" in told and "has 140 tokens" in told and f"reads {limit}" in told
+    assert int(told.split("the last ")[1].split()[0]) >= 140 - limit
+
+
+def test_a_prompt_that_cannot_be_read_is_refused_at_once(tmp_path: Path) -> None:
+    values = tiny_recipes.stage2(tmp_path)
+    condition = {**values["condition"], "name": "unified", "max_prompt_tokens": 250}
+    config = tiny_recipes.resolve({**values, "condition": condition, "sample_prompts": ["a <image> of a cat"]})
+    with pytest.raises(UserError, match="sample_prompts: prompt: <image> stands for a picture"):
+        Stage2(config, torch.device("cpu"))
+
+
 @pytest.mark.parametrize("is_cached", [True, False])
 def test_words_in_context_condition_as_well(tmp_path: Path, is_cached: bool) -> None:
     values = tiny_recipes.stage2(tmp_path)

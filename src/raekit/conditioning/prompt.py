@@ -140,6 +140,17 @@ class PromptConditioner(Conditioner):
             raise UserError("condition: this model takes text prompts, not class labels")
         return self.connect(self.features(prompts))
 
+    def check(self, prompts: Sequence[str]) -> None:
+        """Say now of prompts that are read much later what reading them would say: how much of a long one is left out.
+
+        Raises:
+            UserError: a prompt is empty, or cannot be read.
+        """
+        _, tokenizer = self._loaded()
+        with ONE_AT_A_TIME:
+            for prompt in prompts:
+                self._tokenise(tokenizer, prompt)
+
     @abstractmethod
     def features(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """What the language model says to ``B`` prompts, ``[B, ...]`` by name, floats in the model's precision.

@@ -288,10 +288,13 @@ class Stage2(Stage):
         return plan.parts(config)
 
     def _check_prompts(self, prompts: Sequence[str | int]) -> None:
-        """Refuse at once what the first sheet, thousands of steps later, could not draw."""
+        """Refuse at once what the first sheet, thousands of steps later, could not draw, and tell what it would cut."""
+        conditioner = self.generator.conditioner
         for prompt in prompts:
             try:
                 self.generator.batch_of_one(prompt)
+                if isinstance(conditioner, PromptConditioner):
+                    conditioner.check([str(prompt)])
             except UserError as error:
                 raise UserError(f"sample_prompts: {error}") from None
 
