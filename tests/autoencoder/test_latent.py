@@ -11,7 +11,6 @@ from raekit.autoencoder.latent import (
     LatentStatistics,
     StreamingStatistics,
     add_noise,
-    moving_statistics,
     noise_sigma,
     resize_tokens,
     to_grid,
@@ -114,12 +113,6 @@ def test_statistics_need_a_latent_shape() -> None:
 def test_half_precision_latents_are_normalised_in_float32(latents: torch.Tensor) -> None:
     statistics = stream(latents, [64]).finish()
     assert statistics.normalise(latents.bfloat16()).dtype == torch.float32
-
-
-def test_moving_statistics_remember_with_momentum() -> None:
-    mean, var = moving_statistics(torch.zeros(2, 1, 1), torch.ones(2, 1, 1), torch.full((3, 2, 1, 1), 5.0))
-    torch.testing.assert_close(mean, torch.full((2, 1, 1), 0.5))
-    torch.testing.assert_close(var, torch.full((2, 1, 1), 0.9))
 
 
 def test_noise_laws() -> None:

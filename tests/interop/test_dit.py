@@ -9,7 +9,8 @@ from raekit.backbones.dit import DiT
 from raekit.backbones.dit_dh import DiTDH
 from raekit.conditioning.base import Cond
 from raekit.errors import UserError
-from raekit.interop.dit import LAYOUTS, Generator, dit_from, dit_to, export_dit, import_dit, layout_of, outline
+from raekit.interop.dit import LAYOUTS, Generator, dit_from, dit_to, export_dit, layout_of, outline
+from raekit.interop.files import read_tensors
 
 LATENT = (6, 4, 4)
 ONE = {"width": 16, "depth": 2, "heads": 2}
@@ -182,5 +183,5 @@ def test_learned_time_frequencies_do_not_fit_scale_rae() -> None:
 def test_files(tmp_path: Path) -> None:
     original = generator("rae_ddt")
     export_dit(original, tmp_path / "model.pt")
-    back = import_dit(tmp_path / "model.pt")
+    back = dit_from(read_tensors(tmp_path / "model.pt"))
     assert all(torch.equal(v, back.backbone.state_dict()[k]) for k, v in original.backbone.state_dict().items())

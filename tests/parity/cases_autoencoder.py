@@ -15,8 +15,8 @@ from parity.case import Case, Compute
 from raekit.autoencoder.decoder import ViTDecoder, unpatchify
 from raekit.autoencoder.latent import (
     LatentStatistics,
+    StreamingStatistics,
     add_noise,
-    moving_statistics,
     noise_sigma,
     resize_tokens,
     to_grid,
@@ -31,6 +31,9 @@ from raekit.layers.attention import rotate
 from raekit.layers.embeddings import rope_2d, sincos_2d
 
 ENCODER_NAMES = {"Dinov2withNorm": "dinov2", "SigLIP2wNorm": "siglip2", "MAEwNorm": "mae"}
+
+MOMENTUM = 0.1
+"""Of the published moving averages of a latent space's mean and variance."""
 
 
 def position_tables(case: Case) -> dict[str, Tensor]:
@@ -87,12 +90,15 @@ def autoencoder(case: Case) -> dict[str, Tensor]:
 
 
 def latent_statistics(case: Case) -> dict[str, Tensor]:
-    """The part of rae_09 that concerns latents: the published moving estimator."""
+    """The part of rae_09 that concerns latents: the published moving averages, of each batch as ours sees it."""
     batches = case.inputs["stat_batches"]
     mean, var = torch.zeros_like(batches[0, 0]), torch.ones_like(batches[0, 0])
     means, variances = [], []
     for batch in batches:
-        mean, var = moving_statistics(mean, var, batch)
+        of_batch = StreamingStatistics()
+        of_batch.update(batch)
+        found = of_batch.finish()
+        mean, var = mean.lerp(found.mean.float(), MOMENTUM), var.lerp(found.var.float(), MOMENTUM)
         means.append(mean)
         variances.append(var)
     return {"stat_running_mean": torch.stack(means), "stat_running_var": torch.stack(variances)}

@@ -161,16 +161,3 @@ class StreamingStatistics:
             var = (var + (mean - pooled).square()).mean(dim=(1, 2), keepdim=True)
             mean = pooled
         return LatentStatistics(mean, var, eps)
-
-
-def moving_statistics(mean: Tensor, var: Tensor, latent: Tensor, momentum: float = 0.1) -> tuple[Tensor, Tensor]:
-    """One step of the published estimator: moving averages of each batch's mean and biased variance.
-
-    Starts from mean 0 and variance 1; in effect it remembers some tens of batches. For reproducing published
-    statistics only: :class:`StreamingStatistics` is exact.
-
-    Args:
-        mean: ``[C,h,w]``. var: ``[C,h,w]``. latent: ``[B,C,h,w]``.
-    """
-    batch_var, batch_mean = torch.var_mean(latent, dim=0, correction=0)
-    return mean.lerp(batch_mean, momentum), var.lerp(batch_var, momentum)

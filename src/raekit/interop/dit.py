@@ -24,7 +24,7 @@ from raekit.backbones.dit_dh import DiTDH
 from raekit.checkpoint import load_strict
 from raekit.errors import UserError
 from raekit.files import atomic_file
-from raekit.interop.files import check_keys, read_tensors, select
+from raekit.interop.files import check_keys, select
 from raekit.layers.embeddings import time_frequencies
 from raekit.layers.feedforward import swiglu_width
 
@@ -121,11 +121,6 @@ class Generator:
     layout: str
     condition: Tensor | None = None
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-def import_dit(path: Path, heads: int | None = None, head_depth: int | None = None) -> Generator:
-    """A published generator from its weight file; see :func:`dit_from`."""
-    return dit_from(read_tensors(path), heads, head_depth, f"weights {str(path)!r}")
 
 
 def dit_from(
