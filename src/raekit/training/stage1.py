@@ -42,7 +42,7 @@ from raekit.training.balance import Drawn, Pictures, Slope, Sweep, shares
 from raekit.training.blocks import blocks_of
 from raekit.training.draws import Draws
 from raekit.training.held_out import collected, dealt
-from raekit.training.planning import outline, stage1_plan
+from raekit.training.planning import stage1_outline, stage1_plan
 from raekit.training.planning.work import Part
 from raekit.training.stage import Group, Micro, Player, Recipe, Stage, Terms, add_terms, named_parameters
 
@@ -227,7 +227,7 @@ class Stage1(Stage):
 
     @classmethod
     def describe(cls, config: Any) -> list[tuple[str, str]]:
-        return outline.describe(config, _kind(config).outline(config.autoencoder))
+        return stage1_outline.describe(config, _kind(config).outline(config.autoencoder))
 
     @classmethod
     def parts(cls, config: Any) -> tuple[Part, ...]:

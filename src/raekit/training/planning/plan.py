@@ -26,8 +26,8 @@ from raekit.conditioning.query import QueryConditioner
 from raekit.lora import Adapter, LoRAConfig
 from raekit.samplers.guidance import check_guidance
 from raekit.training.planning.latent_outline import latent_of, outline
-from raekit.training.planning.outline import timetable
 from raekit.training.planning.pieces import count, with_pieces
+from raekit.training.planning.stage1_outline import timetable
 from raekit.training.planning.work import BF16, FP32, Part, Work, work_of
 from raekit.transport.objective import FlowMatching
 

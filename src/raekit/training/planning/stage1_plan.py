@@ -18,15 +18,15 @@ from raekit.autoencoder.base import Trainable
 from raekit.autoencoder.decoder import ViTDecoder
 from raekit.autoencoder.rae import RAE
 from raekit.encoders.base import EncoderConfig
-from raekit.training.planning.outline import networks_of
 from raekit.training.planning.pieces import with_pieces
+from raekit.training.planning.stage1_outline import networks_of
 from raekit.training.planning.work import BF16, FP32, Part, Work, measure, work_of
 
 if TYPE_CHECKING:
     from raekit.training.stage1 import Stage1
 
 ENCODER, LOSS_ENCODER, VGG = "encoder", "loss encoder", "VGG16 and LPIPS"
-"""Names of frozen networks, as ``outline.networks_of`` gives them."""
+"""Names of frozen networks, as ``stage1_outline.networks_of`` gives them."""
 
 
 def parts(config: Stage1.Config, model: Trainable) -> tuple[Part, ...]:

@@ -23,15 +23,13 @@ from raekit.losses.dino import DINO, INPUT_SIZE
 from raekit.losses.discriminator import Discriminator
 from raekit.losses.perceptual import LPIPS
 from raekit.training.optim import OptimConfig, lr_factor
+from raekit.training.planning.memory import MOMENTS
+from raekit.training.planning.work import BF16, FP32
 
 if TYPE_CHECKING:
     from raekit.training.stage1 import Stage1
 
 Rows = list[tuple[str, str]]
-
-WEIGHT, GRADIENT, MOMENTS, AVERAGE = 4, 4, 8, 4
-"""Bytes that one trained weight takes: float32, and AdamW's two moments (Muon keeps one)."""
-BF16_WEIGHT = 2
 
 
 def describe(config: Stage1.Config, model: Trainable) -> Rows:
@@ -191,14 +189,15 @@ def _trained_rows(model: Trainable, opponent: nn.Module | None) -> Rows:
 
 def _memory(config: Stage1.Config, model: Trainable, opponent: nn.Module | None, frozen: dict[str, int]) -> str:
     """What one process holds at least."""
-    total = _count(model.trained().values()) * (WEIGHT + GRADIENT + MOMENTS + AVERAGE)
-    if opponent is not None:
-        total += _count([opponent]) * (WEIGHT + GRADIENT + MOMENTS)
+    averages = FP32 * (1 + len(config.train.extra_ema))
+    total = _count(model.trained().values()) * (2 * FP32 + MOMENTS[config.optim.name] + averages)
+    if opponent is not None and config.adversary is not None:
+        total += _count([opponent]) * (2 * FP32 + MOMENTS[config.adversary.optim.name])
     choices = {"encoder": getattr(config.autoencoder, "encoder", None), "loss encoder": config.loss_encoder}
     for name, count in frozen.items():
         choice = choices.get(name)
         is_rounded = isinstance(choice, EncoderConfig) and choice.precision == "bf16"
-        total += count * (BF16_WEIGHT if is_rounded else WEIGHT)
+        total += count * (BF16 if is_rounded else FP32)
     return f"{total / 1e9:.1f} GB of weights, gradients, moments and averages a process; activations come on top"
 
 

@@ -13,7 +13,7 @@ import tiny_encoders
 import tiny_recipes
 from raekit.errors import UserError
 from raekit.training.optim import OptimConfig, Updater
-from raekit.training.planning.outline import timetable
+from raekit.training.planning.stage1_outline import timetable
 from raekit.training.stage1 import Stage1
 
 ADVERSARY: dict[str, Any] = {
@@ -53,6 +53,18 @@ def test_what_is_frozen_is_named_and_rounded_weights_are_half(tmp_path: Path) ->
     assert told["frozen parameters"].endswith(", VGG16 and LPIPS 14,716,160")
     assert told["memory"].startswith("0.1 GB ")
     assert told["losses"] == "l1 1, lpips 1 from step 3, gram 2"
+
+
+def test_memory_counts_the_moments_and_averages_that_there_are(tmp_path: Path) -> None:
+    recipe = tiny_recipes.stage1(tmp_path)
+    recipe["autoencoder"]["decoder"] = {"size": "B"}
+
+    def told(name: str, **train: object) -> float:
+        values = {**recipe, "optim": {**recipe["optim"], "name": name}, "train": {**recipe["train"], **train}}
+        return float(rows(values)["memory"].split()[0])
+
+    assert told("adamw") - told("muon") == pytest.approx(86e6 * 4 / 1e9, abs=0.1)
+    assert told("adamw", extra_ema=[0.9, 0.99]) - told("adamw") == pytest.approx(86e6 * 8 / 1e9, abs=0.1)
 
 
 def test_a_vae_has_no_tokens_and_its_loss_encoder_is_counted(tmp_path: Path) -> None:
