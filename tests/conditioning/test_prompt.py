@@ -12,7 +12,7 @@ from raekit.conditioning.prompt import MAX_WARNINGS, TEMPLATES, PromptConditione
 from raekit.conditioning.query import QueryConditioner
 from raekit.conditioning.text import TextConditioner
 from raekit.errors import UserError
-from tiny_language_model import build_model, build_tokenizer
+from tiny_language_model import build_encoder, build_model, build_tokenizer
 
 KINDS = [QueryConditioner, TextConditioner]
 
@@ -47,6 +47,42 @@ def test_template_is_text_around_the_prompt(kind: type[PromptConditioner]) -> No
     torch.testing.assert_close(framed.features([prompt]), plain.features([f"draw {prompt}!"]))
     with pytest.raises(ValidationError, match="chatml, plain"):
         kind.Config(template="draw it")
+
+
+def test_adapters_learn_beside_a_frozen_model_and_are_part_of_the_file(kind: type[PromptConditioner]) -> None:
+    adapted, plain = build(kind, lora={"rank": 2}), build(kind)
+    names = {name for name in adapted.state_dict() if name.startswith("adapters.")}
+    assert len(names) == 2 * 2 * 7 and adapted.state_dict().keys() - names == plain.state_dict().keys()
+    assert not adapted.is_cacheable and not any(p.requires_grad for p in adapted.reader.parameters())
+    before, after = adapted.features(["sun"])["features"], plain.features(["sun"])["features"]
+    assert torch.equal(before, after), "they say nothing at first"
+    before.square().sum().backward()
+    assert all(p.grad.abs().max() > 0 for n, p in adapted.named_parameters() if n.endswith("up.weight"))
+    with torch.no_grad():
+        for parameter in adapted.adapters.parameters():
+            parameter.normal_(std=0.3)
+    changed = adapted.features(["sun"])["features"]
+    assert not torch.allclose(changed, after, atol=1e-2)
+    merged = build(kind, is_llm_trained=True)
+    merged.absorb(adapted.config.lora, adapted.state_dict())
+    torch.testing.assert_close(merged.features(["sun"])["features"], changed, rtol=1e-4, atol=1e-4)
+
+
+def test_a_text_encoder_can_be_adapted_by_the_names_of_its_own_maps() -> None:
+    encoder = build_encoder(), build_tokenizer()
+    config = TextConditioner.Config.model_validate({"language_model": "t5", "precision": "fp32", "lora": {"rank": 2}})
+    with pytest.raises(UserError, match="called q_proj, .*; those in its blocks are k, o, q, v, wi, wo"):
+        TextConditioner(config, language_model=encoder)
+    lora = config.lora.model_copy(update={"targets": ("q", "v"), "num_blocks": 1})
+    conditioner = TextConditioner(config.model_copy(update={"lora": lora}), language_model=encoder)
+    assert len(conditioner.adapters) == 2
+    conditioner.features(["sun"])["features"].sum().backward()
+    assert all(a.up.weight.grad.abs().max() > 0 for a in conditioner.adapters.values())
+
+
+def test_a_trained_language_model_needs_no_adapters(kind: type[PromptConditioner]) -> None:
+    with pytest.raises(ValidationError, match="the language model itself is trained; leave lora out"):
+        build(kind, lora={}, is_llm_trained=True)
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n"])

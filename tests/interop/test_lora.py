@@ -10,6 +10,7 @@ import torch
 
 import tiny_adapter
 import tiny_generator
+import tiny_language_model
 from raekit.generate import TextToImage
 from raekit.interop.lora import merge_lora
 from raekit.understand import Understander
@@ -27,6 +28,22 @@ def test_merged_adapters_draw_the_same_and_need_no_peft(tmp_path: Path, monkeypa
     merged = TextToImage.load(tmp_path / "merged", "cpu", "fp32")
     assert merged.checksum == checksum
     assert merged.config.condition.is_llm_trained  # the adapted language model became a part of it
+    torch.testing.assert_close(merged("a red circle", output="latent"), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_adapters_of_a_condition_become_a_part_of_the_language_model_too(tmp_path: Path) -> None:
+    own = {"name": "query", "language_model": tiny_language_model.saved(tmp_path), "precision": "fp32"}
+    built = tiny_generator.text_to_image(tmp_path, condition={**own, "width": 24, "lora": {"rank": 2}})
+    built.save(tmp_path / "generator", tmp_path / "autoencoder")
+    folder = tiny_adapter.beside(tmp_path / "generator", tmp_path / "adapters")
+    generator = TextToImage.load(tmp_path / "generator", "cpu", "fp32")
+    plain = generator("a red circle", output="latent")
+    generator.load_lora(folder)
+    expected = generator("a red circle", output="latent")
+    assert not torch.allclose(expected, plain, rtol=1e-3, atol=1e-3)
+    merge_lora(tmp_path / "generator", folder, tmp_path / "merged")
+    merged = TextToImage.load(tmp_path / "merged", "cpu", "fp32")
+    assert merged.config.condition.is_llm_trained and merged.config.condition.lora is None
     torch.testing.assert_close(merged("a red circle", output="latent"), expected, rtol=1e-4, atol=1e-4)
 
 

@@ -17,7 +17,10 @@ from raekit.config import Config
 from raekit.samplers.settings import Sampling
 
 DATA_HELP = "Emoji shards, as `raekit prepare data emoji` makes them."
-PROMPTS_HELP = "File of prompts in the format of GenEval's evaluation_metadata.jsonl."
+PROMPTS_HELP = (
+    "File of prompts in the format of GenEval's evaluation_metadata.jsonl (github.com/djghosh13/geneval, prompts/); "
+    "those that the drawings can show are asked for."
+)
 
 
 class Asking(Config):

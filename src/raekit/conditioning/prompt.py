@@ -8,7 +8,8 @@ With a frozen model the features of a caption never change and are computed once
 names what they depend on, :meth:`PromptConditioner.pack` gives every caption rows of one shape.
 
 A frozen language model is no part of ``state_dict``: the id is in the config, and the buffer ``fingerprint`` holds a
-hash of the weights, so a checkpoint refuses to run on a language model other than the one it was trained with.
+hash of the weights, so a checkpoint refuses to run on a language model other than the one it was trained with. What
+it learned in adapters beside its weights (``adapters.py``) is part of ``state_dict``.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from raekit import config as recipes
+from raekit.conditioning.adapters import Adapters, AdaptersConfig, merge
 from raekit.conditioning.base import Cond, Conditioner
 from raekit.conditioning.language_model import FINGERPRINT_BYTES, fingerprint, language_model_width, load_language_model
-from raekit.device import Precision, pick_precision, sent
+from raekit.device import Precision, pick_device, pick_precision, sent
 from raekit.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -64,7 +66,8 @@ class PromptConditioner(Conditioner):
         hidden: width ``H`` of the language model.
         connector: ``Linear(H -> Z)``, made by the subclass.
         fingerprint: ``[8]`` uint8, of a frozen language model; zero until the model is first used.
-        is_adapted: low-rank adapters of the language model are being trained, so gradients pass through it.
+        is_adapted: low-rank adapters act beside the frozen language model, so gradients pass through it.
+        adapters: those that are part of the condition; None without ``lora``.
     """
 
     fingerprint: Tensor
@@ -89,6 +92,10 @@ class PromptConditioner(Conditioner):
         """Probability in [0, 1] that a training sample's condition is replaced by the null condition."""
         is_llm_trained: bool = False
         """True trains the language model too; it then is part of the checkpoint."""
+        lora: AdaptersConfig | None = None
+        """Low-rank adapters beside a frozen language model, trained with all else (at the pace of
+        ``language_model_optim``) and stored in the generator; null: none. ``lora`` of stage 2 itself is another thing:
+        adapters alone, beside a generator that is finished, in a file of their own."""
 
         @field_validator("template")
         @classmethod
@@ -96,6 +103,12 @@ class PromptConditioner(Conditioner):
             if value not in TEMPLATES and "{prompt}" not in value:
                 raise ValueError(f"needs one of {', '.join(sorted(TEMPLATES))}, or a text that holds {{prompt}}")
             return value
+
+        @model_validator(mode="after")
+        def _adapts_what_is_frozen(self) -> PromptConditioner.Config:
+            if self.lora is not None and self.is_llm_trained:
+                raise ValueError("lora: the language model itself is trained; leave lora out or is_llm_trained false")
+            return self
 
     config: Config
 
@@ -109,7 +122,7 @@ class PromptConditioner(Conditioner):
         self.width = config.width or self.hidden
         self.num_cut = 0
         self.register_buffer("fingerprint", torch.zeros(FINGERPRINT_BYTES, dtype=torch.uint8))
-        self.is_adapted = False
+        self.is_adapted = config.lora is not None
         self._is_checked = False
         # Model, tokenizer and fingerprint in a tuple: torch does not look inside, so nothing of it is trained or saved.
         self._frozen: tuple[Any, Any, Tensor] | None = None
@@ -118,6 +131,9 @@ class PromptConditioner(Conditioner):
             self.language_model = self._reader(model).requires_grad_(True)
         elif language_model:
             self._freeze(*language_model)
+        elif config.lora is not None:  # adapters are as wide as the maps beside them, so those have to be here
+            self._freeze(*self._as_frozen(pick_device()))
+        self.adapters = None if config.lora is None else Adapters(config.lora, self.reader)
 
     @property
     def is_cacheable(self) -> bool:
@@ -129,6 +145,18 @@ class PromptConditioner(Conditioner):
         """The language model without its vocabulary head, frozen or trained, on the conditioner's device."""
         model: nn.Module = self._loaded()[0]
         return model
+
+    @torch.no_grad()
+    def absorb(self, settings: AdaptersConfig, tensors: Mapping[str, Tensor]) -> None:
+        """Make what a frozen language model learned beside itself a part of this trained one's weights.
+
+        Args:
+            settings: of the adapters.
+            tensors: a conditioner's state; of it ``adapters.*`` is read.
+        """
+        start = "adapters."
+        own = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+        merge(settings, self.reader, own)
 
     def forward(self, prompts: Sequence[str] | Tensor) -> Cond:
         """The condition of ``B`` prompts.
@@ -243,8 +271,7 @@ class PromptConditioner(Conditioner):
             return self.language_model, self.tokenizer
         device = self.fingerprint.device
         if self._frozen is None:
-            dtype = DTYPES[pick_precision(self.config.precision, device)]
-            self._freeze(*load_language_model(self.config.language_model, dtype))
+            self._freeze(*self._as_frozen(device))
         assert self._frozen is not None
         model, tokenizer, digest = self._frozen
         if model.device != device:
@@ -260,6 +287,11 @@ class PromptConditioner(Conditioner):
             )
         self._is_checked = True
         return model, tokenizer
+
+    def _as_frozen(self, device: torch.device) -> tuple[Any, Any]:
+        """The language model in what it is held in on a device, and its tokenizer."""
+        dtype = DTYPES[pick_precision(self.config.precision, device)]
+        return load_language_model(self.config.language_model, dtype)
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         """As ever; and the fingerprint that comes with the state has not been compared yet."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from raekit import config as recipes
 from raekit import generator_files
 from raekit.autoencoder.base import Autoencoder
+from raekit.conditioning.prompt import PromptConditioner
 from raekit.generate import ImageGenerator, build_generator
 from raekit.generator_files import GeneratorConfig, GeneratorFiles
 from raekit.lora import Adapter, adapted_parts
-from raekit.multimodal.conditioner import UnifiedConditioner
 
 
 def merge_lora(model: str | Path, adapter: Path, out: Path, scale: float = 1.0) -> str:
@@ -59,6 +59,6 @@ def _with_language_model(settings: GeneratorConfig, files: GeneratorFiles, laten
     # These are the language model's own, already there.
     files.load_into(generator.modules, ("conditioner.language_model.", "conditioner.head."))
     if lora is not None:
-        assert isinstance(generator.conditioner, UnifiedConditioner)
+        assert isinstance(generator.conditioner, PromptConditioner)
         generator.conditioner.absorb(lora, {k.removeprefix("conditioner."): v for k, v in learned.items()})
     return generator

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
+from raekit.conditioning.adapters import AdaptersConfig
 from raekit.conditioning.language_model import load_language_model
 from raekit.conditioning.prompt import DTYPES, causal_mask
 from raekit.conditioning.query import QueryConditioner
@@ -29,7 +30,6 @@ from raekit.encoders import ENCODERS
 from raekit.encoders.base import EncoderConfig
 from raekit.encoders.projector import Projector, ProjectorKind
 from raekit.errors import UserError
-from raekit.multimodal.adapters import Adapters, AdaptersConfig, merge
 from raekit.multimodal.chat import CONTEXT, IMAGE, QUERY, SYSTEM, Chat, Turn, teach_special_tokens
 from raekit.multimodal.writing import write
 
@@ -55,7 +55,6 @@ class UnifiedConditioner(QueryConditioner):
         projector: tokens of a picture ``[M, N, D]`` to the language model's width; None if it cannot see.
         head: the last layer of a language model that is trained and has one of its own; None where it is the table
             of words (Qwen2.5 to 3B, SmolLM2) or is frozen.
-        adapters: of a frozen language model with ``lora``; else None.
         marks: ``[2, H]``, or ``[4, H]`` where the last layer is no table of words: the two tokens around a picture,
             learned beside a language model with ``lora`` (in a frozen table both are alike); else None.
     """
@@ -80,14 +79,6 @@ class UnifiedConditioner(QueryConditioner):
         """Longest reply that it may write by itself."""
         system: str | None = SYSTEM
         """What the system says before every conversation; null: nothing, which saves a dozen tokens each."""
-        lora: AdaptersConfig | None = None
-        """Low-rank adapters beside a frozen language model, trained and saved as part of this model; null: none."""
-
-        @model_validator(mode="after")
-        def _adapts_what_is_frozen(self) -> UnifiedConditioner.Config:
-            if self.lora is not None and self.is_llm_trained:
-                raise ValueError("lora: the language model itself is trained; leave lora out or is_llm_trained false")
-            return self
 
     config: Config
 
@@ -104,16 +95,7 @@ class UnifiedConditioner(QueryConditioner):
         if config.is_llm_trained and language_model is not None:
             self.head = own_head(language_model[0])
         self._chat: Chat | None = None
-        self.adapters: Adapters | None = None
-        self.marks: nn.Parameter | None = None
-        if config.lora is not None:
-            self.adapters = Adapters(config.lora, self.reader)
-            self.marks = nn.Parameter(self._marks_in_tables())
-
-    @property
-    def is_cacheable(self) -> bool:
-        """Whether the features of a prompt stay the same through training."""
-        return super().is_cacheable and self.adapters is None
+        self.marks = None if config.lora is None else nn.Parameter(self._marks_in_tables())
 
     @property
     def chat(self) -> Chat:
@@ -184,9 +166,7 @@ class UnifiedConditioner(QueryConditioner):
             settings: of the adapters.
             tensors: a conditioner's state; of it ``adapters.*`` and ``marks`` are read.
         """
-        start = "adapters."
-        own = {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
-        merge(settings, self.reader, own)
+        super().absorb(settings, tensors)
         tables = [self._words().weight] + ([] if self.head is None else [self.head.get_parameter("weight")])
         for table, rows in zip(tables, torch.split(tensors["marks"], 2), strict=True):
             table[self._mark_ids()] = rows.to(table)

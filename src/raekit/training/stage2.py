@@ -7,9 +7,10 @@ A latent, noise and a time give ``z_t``; the backbone, told the caption by the c
 clean latent (RAE, section 3.3; Scale-RAE, section 3), with an early head twice (RAEv2). Encoder and decoder are frozen
 throughout. With a frozen language model and fixed pictures, latents and text features come from a cache.
 
-A run may start from a finished generator (``init_generator``), keep parts of it (``frozen``), give language model and
-queries an optimiser of their own (Scale-RAE, section 3), or train low-rank adapters alone (``lora``), which is all that
-it then exports.
+The language model is frozen, trained (``condition.is_llm_trained``), or adapted: low-rank adapters in it learn together
+with backbone, queries and connector and are part of the generator (``condition.lora``). A run may start from a finished
+generator (``init_generator``), keep parts of it (``frozen``), give language model and queries an optimiser of their own
+(Scale-RAE, section 3), or train low-rank adapters alone (``lora``), which is all that it then exports.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from raekit import generator_files, shipped
 from raekit.autoencoder import AUTOENCODERS
 from raekit.autoencoder.base import load_autoencoder
 from raekit.backbones.denoising import MOST_TIMES, denoising_losses
+from raekit.conditioning.adapters import AdaptersConfig
 from raekit.conditioning.prompt import PromptConditioner
 from raekit.config import Config, component
 from raekit.data.dataset import DataConfig, Dataset, build_dataset
@@ -75,13 +77,14 @@ LANGUAGE = (
 )
 """Starts of the names of what learns at the language model's pace (Scale-RAE: all but DiT and connector)."""
 FROZEN = {
-    "backbone": "backbone.",
-    "conditioner": "conditioner.",
-    "language_model": "conditioner.language_model.",
-    "queries": "conditioner.queries",
-    "projector": "conditioner.projector.",
+    "backbone": ("backbone.",),
+    "conditioner": ("conditioner.",),
+    "language_model": tuple(f"conditioner.{part}" for part in ("language_model.", "head.", "adapters.", "marks")),
+    "queries": ("conditioner.queries",),
+    "projector": ("conditioner.projector.",),
 }
-"""Parts that a recipe can freeze, and how the names of their weights start."""
+"""Parts that a recipe can freeze, and how the names of their weights start; with a language model all that it learned
+beside itself."""
 
 
 class Stage2(Stage):
@@ -204,7 +207,7 @@ class Stage2(Stage):
         if not language:
             raise UserError(
                 "language_model_optim: neither language model nor queries are trained; set condition.is_llm_trained: "
-                "true, or leave it out"
+                "true or condition.lora, or leave it out"
             )
         groups = {"model": Group(rest, self.config.optim), "language_model": Group(language, settings)}
         return [Player("", {name: group for name, group in groups.items() if group.parameters}, self.descend)]
@@ -308,8 +311,21 @@ class Stage2(Stage):
                 f"transport.{different[0]}: {own[different[0]]!r}, but the generator {directory!r} was trained with "
                 f"{theirs[different[0]]!r}; write that, or leave transport out"
             )
+        self._check_adapters(directory, files.settings["condition"])
         self._take_over(files)
         self.generator.checksum = files.checksum
+
+    def _check_adapters(self, directory: str, theirs: Mapping[str, Any]) -> None:
+        """Adapters of a condition of the same kind go on as they are."""
+        if theirs.get("lora") is None or theirs["name"] != self.config.condition.name:
+            return
+        own, found = self.config.condition.lora, AdaptersConfig.model_validate(theirs["lora"])
+        if own != found:
+            stated = "null" if own is None else own.model_dump_json()
+            raise UserError(
+                f"condition.lora: {stated}, but the language model of the generator {directory!r} has adapters that "
+                f"it learned with {found.model_dump_json()}; write that, or leave condition out"
+            )
 
     def _take_over(self, files: generator_files.GeneratorFiles) -> None:
         """Weights of the same parts; of a generator that is told in another way, the backbone alone."""
@@ -322,9 +338,11 @@ class Stage2(Stage):
             )
         if not self._has_connector:
             log.warning(ONLY_BACKBONE, theirs, own)
+        has_adapters = files.settings["condition"].get("lora") is not None
         for group, module in self.generator.modules.items():
             if self._has_connector or group == "backbone":
-                self.outlines.give(module, files.of(group), files.name_of(group))
+                fresh = () if has_adapters else (k for k in module.state_dict() if k.startswith("adapters."))
+                self.outlines.give(module, files.of(group), files.name_of(group), frozenset(fresh))
 
     def _adapted(self, config: LoRAConfig) -> Adapter:
         """Fresh adapters; everything else keeps its weights."""
@@ -338,7 +356,7 @@ class Stage2(Stage):
 
     def _freeze(self) -> None:
         """Parts that the recipe freezes take no gradients."""
-        starts = tuple(FROZEN[part] for part in self.config.frozen)
+        starts = tuple(start for part in self.config.frozen for start in FROZEN[part])
         for group, module in self.generator.modules.items():
             for name, parameter in module.named_parameters():
                 if f"{group}.{name}".startswith(starts):
@@ -364,7 +382,8 @@ class Stage2(Stage):
         if not conditioner.is_cacheable:
             raise UserError(
                 "cache: text features can only be cached when neither queries nor language model are trained or "
-                "adapted; set condition.are_queries_trained: false and condition.is_llm_trained: false, or cache: null"
+                "adapted; set condition.are_queries_trained: false and condition.is_llm_trained: false without "
+                "condition.lora, or cache: null"
             )
         return CachedData(dataset, self.generator.latent_space, conditioner, settings, self.quarantine)
 

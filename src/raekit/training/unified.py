@@ -40,8 +40,6 @@ from raekit.training.stage2 import EVALUATION_SEED, ONLY_BACKBONE, Stage2
 
 log = logging.getLogger(__name__)
 
-ALSO_FROZEN = ("conditioner.head.", "conditioner.adapters.", "conditioner.marks")
-"""What is frozen with the language model."""
 OF_QUERIES = ("queries", "connector.", "null_token")
 """What a generator that reads prompts through queries has in common with a unified model."""
 NUM_START_TALKS = 512
@@ -201,13 +199,6 @@ class Unified(Stage2):
                 own = module.state_dict().keys()
                 may_miss = {k for k in own if not (theirs and k.startswith(OF_QUERIES))}
             self.outlines.give(module, theirs, files.name_of(group), frozenset(may_miss))
-
-    def _freeze(self) -> None:
-        super()._freeze()
-        if "language_model" in self.config.frozen:
-            for name, parameter in self.generator.conditioner.named_parameters():
-                if f"conditioner.{name}".startswith(ALSO_FROZEN):
-                    parameter.requires_grad_(False)
 
     def _lay_out(self, turns: Sequence[Turn]) -> Any:
         with self._lock:  # of reading threads and this one, tokenizers serve one at a time

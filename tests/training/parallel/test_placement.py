@@ -66,6 +66,7 @@ def finetuned(folder: Path) -> dict[str, Any]:
 STAGES: dict[str, Callable[[Path], dict[str, Any]]] = {"stage1": stage1, "stage2": stage2}
 OTHERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "lora": adapted,
+    "adapted": lambda folder: tiny_recipes.stage2(folder, lora={"rank": 2}),
     "unified": finetuned,
     "unified_lora": lambda folder: tiny_recipes.unified(folder, lora={"rank": 2}),
 }

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoModelForTextEncoding
 
 import tiny_language_model
+import tiny_recipes
 from raekit.backbones.dit_dh import DiTDH
 from raekit.conditioning.base import Cond, Conditioner
 from raekit.conditioning.text import TextConditioner
@@ -118,6 +119,29 @@ def test_adapters_learn_beside_frozen_weights() -> None:
     assert 0.6 < adapted.training / whole.training < 0.8
     passed = backbone_work(config, *shape, LoRAConfig(parts=("language_model",)))
     assert passed.parameters == whole.parameters and passed.learning == 0 < passed.activations < whole.activations
+
+
+def test_adapters_of_the_condition_are_counted_with_what_learns(tmp_path: Path) -> None:
+    def rows(**changes: object) -> dict[str, str]:
+        return dict(describe(recipe(**changes)))
+
+    def recipe(**changes: object) -> Stage2.Config:
+        frozen = changes.pop("frozen", ())
+        found = tiny_recipes.resolve({**tiny_recipes.stage2(tmp_path, **changes), "frozen": frozen})
+        assert isinstance(found, Stage2.Config)
+        return found
+
+    adapted = {"lora": {"rank": 3}}
+    stage = Stage2(recipe(**adapted), torch.device("cpu"))
+    learned = {name: p.numel() for name, p in stage.parameters().items() if name.startswith("conditioner.")}
+    assert rows(**adapted)["condition parameters"] == f"{sum(learned.values()):,} trained"
+    beside = sum(count for name, count in learned.items() if ".adapters." in name)
+    assert f"frozen beside {beside:,} trained numbers of adapters of rank 3;" in rows(**adapted)["language model"]
+    kept = rows(**adapted, frozen=["language_model"])
+    assert kept["condition parameters"] == rows()["condition parameters"] and "frozen numbers" in kept["language model"]
+    found = {part.name: part for part in parts(recipe(**adapted, are_queries_trained=False))}
+    assert found["adapters"].work.parameters == beside and found["adapters"].optim == "adamw"
+    assert found["language model"].optim is None and found["language model"].work.activations > 0
 
 
 def test_parts_of_a_recipe_with_adapters() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import tiny_recipes
+from raekit.conditioning.adapters import Adapters, AdaptersConfig
 from raekit.data.conversations.files import Llava
-from raekit.multimodal.adapters import Adapters, AdaptersConfig
-from raekit.training.planning import unified_plan
+from raekit.training.planning import plan, unified_plan
 from raekit.training.recipe import load_recipe
 from raekit.training.unified import Unified
 from tiny_language_model import build_model
@@ -26,10 +26,10 @@ def recipe(folder: Path, **condition: object) -> Unified.Config:
 def test_adapters_are_counted_without_the_language_model(tmp_path: Path) -> None:
     config = recipe(tmp_path, lora={"rank": 3})
     real = Adapters(AdaptersConfig(rank=3), build_model().get_decoder())
-    assert unified_plan.count_adapters(config) == sum(parameter.numel() for parameter in real.parameters())
+    assert plan.count_adapters(config) == sum(parameter.numel() for parameter in real.parameters())
     parts = {part.name: part for part in unified_plan.parts(config)}
     assert parts["adapters"].optim == "adamw" and parts["language model"].optim is None
-    assert unified_plan.count_adapters(recipe(tmp_path)) == 0
+    assert plan.count_adapters(recipe(tmp_path)) == 0
 
 
 def test_where_nothing_is_drawn_the_backbone_rests(tmp_path: Path) -> None:

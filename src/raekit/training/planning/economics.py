@@ -165,8 +165,8 @@ def _obstacle(config: Stage2.Config) -> str | None:
             return f"data.{name} changes the pictures each epoch"
     if isinstance(condition, QueryConditioner.Config) and condition.are_queries_trained:
         return "the queries are trained, so what the language model says changes"
-    if isinstance(condition, PromptConditioner.Config) and condition.is_llm_trained:
-        return "the language model is trained"
+    if isinstance(condition, PromptConditioner.Config) and (condition.is_llm_trained or condition.lora is not None):
+        return "the language model is trained" if condition.is_llm_trained else "the language model is adapted"
     return None
 
 

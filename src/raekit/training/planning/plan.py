@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from raekit.backbones import BACKBONES
 from raekit.backbones.base import BackboneConfig
 from raekit.conditioning import CONDITIONERS
+from raekit.conditioning.adapters import Adapters
 from raekit.conditioning.base import Cond, Conditioner
 from raekit.conditioning.language_model import is_causal, language_model_settings
 from raekit.conditioning.language_shapes import known_settings
@@ -60,7 +61,7 @@ def describe(config: Stage2.Config) -> Rows:
         ("condition", conditioner.form),
         *_reader_row(config),
         ("backbone parameters", f"{count_backbone(config.backbone, latent.shape, conditioner.width):,}"),
-        ("condition parameters", f"{_trained(conditioner):,} trained"),
+        ("condition parameters", f"{_trained(conditioner) + _learned_adapters(config):,} trained"),
         *_course(config),
     ]
 
@@ -80,6 +81,10 @@ def parts(config: Stage2.Config) -> tuple[Part, ...]:
     ]
     if isinstance(conditioner, PromptConditioner):
         found.append(_reader(config, conditioner, is_bf16))
+    if beside := count_adapters(config):
+        # Thin beside the maps that they adapt: their weights count, their operations do not.
+        optim = (config.language_model_optim or config.optim).name if _learned_adapters(config) else None
+        found.append(Part("adapters", Work(beside, ends=beside), optim))
     if lora is not None:
         found += _adapters(found, config.optim.name)
     if latent.encoder is not None:
@@ -91,10 +96,10 @@ def parts(config: Stage2.Config) -> tuple[Part, ...]:
 
 
 def outline_condition(config: Stage2.Config, latent_shape: LatentShape) -> Conditioner:
-    """The conditioner without its language model."""
+    """The conditioner without its language model, and so without adapters in it."""
     settings, backbone = config.condition, cast(BackboneConfig, config.backbone)
     if isinstance(settings, PromptConditioner.Config):
-        settings = settings.model_copy(update={"is_llm_trained": False})
+        settings = settings.model_copy(update={"is_llm_trained": False, "lora": None})
     num_tokens = latent_shape[1] * latent_shape[2] // backbone.patch_size**2
     built: Conditioner = CONDITIONERS.build(settings, num_tokens=num_tokens)
     return built
@@ -107,6 +112,15 @@ def outline_backbone(config: Any, latent_shape: LatentShape, cond_width: int, de
         config = config.model_copy(update={"depth": depth, "early_block": early})
     with torch.device("meta"):
         return BACKBONES.build(config, latent_shape=latent_shape, cond_width=cond_width)
+
+
+def count_adapters(config: Stage2.Config) -> int:
+    """Numbers in the low-rank adapters that are part of the condition."""
+    lora = getattr(config.condition, "lora", None)
+    if lora is None:
+        return 0
+    with torch.device("meta"):
+        return count(Adapters(lora, outline_reader(config.condition.language_model)))
 
 
 @cache
@@ -171,7 +185,7 @@ def reader_work(
         name: as in a recipe.
         num_words: tokens that it reads, queries among them.
         is_trained: its weights learn.
-        has_gradient: something ahead of it learns (queries).
+        has_gradient: something ahead of it learns (queries), or beside its weights (adapters of the condition).
         is_bf16: arithmetic.
         lora: adapters, which then learn in place of the weights.
     """
@@ -184,11 +198,10 @@ def reader_work(
     def call(model: Any, size: int) -> Tensor:
         # A mask for all heads is taken as it is; a mask of words would be looked at, and there is nothing to see.
         mask = torch.empty(size, 1, num_words, num_words, dtype=torch.bool)
+        words = torch.empty(size, num_words, width, requires_grad=has_gradient)
+        given = {"inputs_embeds": words}
         if is_causal(settings):
-            words = torch.empty(size, num_words, width, requires_grad=has_gradient)
-            given = {"inputs_embeds": words, "position_ids": torch.arange(num_words)[None]}
-        else:  # no query stands after what a text encoder reads
-            given = {"input_ids": torch.empty(size, num_words, dtype=torch.int64)}
+            given["position_ids"] = torch.arange(num_words)[None]
         states: Tensor = model(**given, attention_mask=mask).last_hidden_state
         return states
 
@@ -224,9 +237,22 @@ def _reader_row(config: Stage2.Config) -> Rows:
     settings = config.condition
     if not isinstance(settings, PromptConditioner.Config):
         return []
-    is_trained = settings.is_llm_trained and not {"language_model", "conditioner"} & set(config.frozen)
+    is_trained = settings.is_llm_trained and _may_learn(config)
     state, length = "trained" if is_trained else "frozen", min(settings.max_prompt_tokens, PROMPT_TOKENS)
+    if settings.lora is not None:
+        learning = "trained" if _learned_adapters(config) else "frozen"
+        state += f" beside {count_adapters(config):,} {learning} numbers of adapters of rank {settings.lora.rank}"
     return [("language model", f"{settings.language_model}, {state}; --gpu counts prompts of {length} tokens")]
+
+
+def _may_learn(config: Stage2.Config) -> bool:
+    """Whether a language model keeps nothing as it is that its condition trains."""
+    return config.lora is None and not {"language_model", "conditioner"} & set(config.frozen)
+
+
+def _learned_adapters(config: Stage2.Config) -> int:
+    """Numbers in the adapters of the condition that the run trains."""
+    return count_adapters(config) if _may_learn(config) else 0
 
 
 def _course(config: Stage2.Config) -> Rows:
@@ -251,9 +277,9 @@ def _reader(config: Stage2.Config, conditioner: PromptConditioner, is_bf16: bool
         num_words += len(conditioner.queries)
         has_gradient = conditioner.queries.requires_grad and not frozen & {"queries", "conditioner"}
     stored, lora = bool(getattr(config.condition, "is_llm_trained", False)), config.lora
-    is_trained = stored and not frozen & {"language_model", "conditioner"} and lora is None
+    is_trained = stored and _may_learn(config)
     adapted = lora if lora is not None and "language_model" in lora.parts else None
-    has_gradient &= lora is None
+    has_gradient = (has_gradient and lora is None) or _learned_adapters(config) > 0
     work = reader_work(settings.language_model, num_words, is_trained, has_gradient, is_bf16, adapted)
     if is_trained:
         return Part("language model", work, (config.language_model_optim or config.optim).name)

@@ -1,7 +1,7 @@
 """What ``raekit explain`` and the estimates of memory and time know of a unified run.
 
 In: a recipe of the stage. Out: the rows of stage 2, with the model that sees: projector, adapters, shares of the
-mixture. Nothing is loaded; of a language model with adapters only its shape is asked.
+mixture. Nothing is loaded.
 """
 
 from __future__ import annotations
@@ -10,19 +10,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from raekit.conditioning.language_model import language_model_settings
-from raekit.conditioning.language_shapes import known_settings
 from raekit.data.conversations.questions import Questions
 from raekit.data.conversations.requests import Requests
 from raekit.data.mixture import domain_names
 from raekit.encoders import ENCODERS
-from raekit.multimodal.adapters import Adapters
 from raekit.training.planning import plan
 from raekit.training.planning.latent_outline import encoding_work, latent_of
-from raekit.training.planning.work import BF16, FP32, Part, Work
+from raekit.training.planning.work import BF16, FP32, Part
 
 if TYPE_CHECKING:
     from raekit.training.unified import Unified
@@ -67,10 +61,7 @@ def parts(config: Unified.Config) -> tuple[Part, ...]:
         found = [replace(part, work=part.work.at_rest()) if part.name in resting else part for part in found]
     if config.condition.tower is not None:
         found.append(_tower(config))
-    count = count_adapters(config)
-    # Thin beside the maps that they adapt: their weights count, their operations do not.
-    learning = Part("adapters", Work(count, ends=count), (config.language_model_optim or config.optim).name)
-    return (*found, learning) if count else tuple(found)
+    return tuple(found)
 
 
 def draws(config: Unified.Config) -> bool:
@@ -83,8 +74,8 @@ def draws(config: Unified.Config) -> bool:
 
 
 def outlined(config: Unified.Config) -> Unified.Config:
-    """The recipe with the shape of what its model sees, and without adapters, which need a language model at hand."""
-    condition = config.condition.model_copy(update={"lora": None, "vision_shape": vision_shape(config)})
+    """The recipe with the shape of what its model sees."""
+    condition = config.condition.model_copy(update={"vision_shape": vision_shape(config)})
     return config.model_copy(update={"condition": condition})
 
 
@@ -96,19 +87,6 @@ def vision_shape(config: Unified.Config) -> tuple[int, int]:
         return outline.grid**2, outline.width
     channels, height, width = latent_of(config).shape
     return height * width, channels
-
-
-def count_adapters(config: Unified.Config) -> int:
-    """Numbers in the low-rank adapters."""
-    lora, name = config.condition.lora, config.condition.language_model
-    if lora is None:
-        return 0
-    from transformers import AutoModel
-
-    with torch.device("meta"):
-        settings = known_settings(name) or language_model_settings(name)
-        reader: nn.Module = AutoModel.from_config(settings)  # type: ignore[no-untyped-call]
-        return sum(parameter.numel() for parameter in Adapters(lora, reader).parameters())
 
 
 def _tower(config: Unified.Config) -> Part:
@@ -128,6 +106,6 @@ def _weight(sources: Iterable[Any]) -> float:
 def _way(config: Unified.Config) -> str:
     lora = config.condition.lora
     if lora is not None and not {"language_model", "conditioner"} & set(config.frozen):
-        return f"{count_adapters(config):,} numbers of adapters of rank {lora.rank} beside it"
+        return f"{plan.count_adapters(config):,} numbers of adapters of rank {lora.rank} beside it"
     is_trained = config.condition.is_llm_trained and not {"language_model", "conditioner"} & set(config.frozen)
     return "whole" if is_trained else "not; it is frozen"

@@ -1,9 +1,9 @@
-"""Low-rank adapters that are part of a unified model: what its frozen language model learned beside what it knew.
+"""Low-rank adapters that are part of a condition: what its frozen language model learned beside what it knew.
 
     y = W x + alpha / rank * B A x
 
 In: a frozen language model. Out: the same, each chosen linear map followed by a pair of thin matrices that are trained,
-saved and loaded with the model, so that its file holds megabytes and names the language model for the rest. (LoRA of
+saved and loaded with the generator, so that its file names the language model for all but a few megabytes. (LoRA of
 Hu et al. 2021. Adapters that come and go beside any finished generator are another matter: ``lora.py``.)
 """
 
@@ -26,7 +26,12 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 
 
 class AdaptersConfig(config.Config):
-    """Which linear maps of the language model are adapted, and how much an adapter can say."""
+    """Which linear maps of the language model are adapted, and how much an adapter can say.
+
+    They learn together with all else that the recipe trains, are averaged with it, and are stored in the generator.
+    ``lora`` of stage 2 (``lora.py``) is for afterwards: adapters and nothing else learn beside a finished generator,
+    and become a file of their own, which is loaded, scaled and left out at will.
+    """
 
     rank: int = Field(16, ge=1)
     """Inner width of an adapter."""
@@ -77,8 +82,10 @@ class Adapters(nn.ModuleDict):
             self[name] = adapter = Adapter(linear.in_features, linear.out_features, settings)
             linear.register_forward_hook(partial(_also, adapter))
         if not len(self):
+            found = {name.rpartition(".")[2] for block in _blocks(model) for name, _ in _linears(block)}
             raise UserError(
-                f"condition.lora.targets: no linear map of the language model is called {', '.join(settings.targets)}"
+                f"condition.lora.targets: no linear map of the language model is called {', '.join(settings.targets)}; "
+                f"those in its blocks are {', '.join(sorted(found))}"
             )
 
 
@@ -98,14 +105,23 @@ def merge(settings: AdaptersConfig, model: Any, tensors: Mapping[str, Tensor]) -
 
 def _chosen(settings: AdaptersConfig, model: Any) -> Iterator[tuple[str, nn.Linear]]:
     """The linear maps that are adapted, by their adapters' names."""
-    depth = len(model.layers)
-    first = 0 if settings.num_blocks is None else depth - settings.num_blocks
+    blocks = _blocks(model)
+    first = 0 if settings.num_blocks is None else len(blocks) - settings.num_blocks
     if first < 0:
-        raise UserError(f"condition.lora.num_blocks: {settings.num_blocks}, the language model has {depth}")
-    for number in range(first, depth):
-        for name, module in model.layers[number].named_modules():
-            if isinstance(module, nn.Linear) and name.rpartition(".")[2] in settings.targets:
-                yield f"layers_{number}_{name.replace('.', '_')}", module
+        raise UserError(f"condition.lora.num_blocks: {settings.num_blocks}, the language model has {len(blocks)}")
+    for number in range(first, len(blocks)):
+        for name, linear in _linears(blocks[number]):
+            if name.rpartition(".")[2] in settings.targets:
+                yield f"layers_{number}_{name.replace('.', '_')}", linear
+
+
+def _blocks(model: nn.Module) -> nn.ModuleList:
+    """The blocks of a language model, whatever it calls them: ``layers`` of a decoder, ``encoder.block`` of a T5."""
+    return next(module for module in model.modules() if isinstance(module, nn.ModuleList))
+
+
+def _linears(block: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+    return ((name, module) for name, module in block.named_modules() if isinstance(module, nn.Linear))
 
 
 def _also(adapter: Adapter, linear: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from raekit.conditioning.adapters import Adapter, Adapters, AdaptersConfig
 from raekit.errors import UserError
-from raekit.multimodal.adapters import Adapter, Adapters, AdaptersConfig
 from raekit.multimodal.chat import IMAGE_END, IMAGE_START, Turn
 from tiny_language_model import build_model
 from tiny_unified import conditioner
