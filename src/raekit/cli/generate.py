@@ -83,7 +83,7 @@ class Adapting(Config):
     """Low-rank adapters beside the model's weights."""
 
     lora: str | None = None
-    """Directory of adapters to draw with (`raekit lora list` names some)."""
+    """Directory of adapters to draw with, RUN/lora of a run that trained some (`raekit lora list` names them)."""
     lora_scale: float | None = None
     """What the adapters say is multiplied by this (default: 1)."""
 

@@ -15,7 +15,12 @@ import typer
 from raekit.cli.report import print_rows
 from raekit.errors import UserError
 
-lora = typer.Typer(no_args_is_help=True, help="List low-rank adapters, or merge some into a generator.")
+HELP = (
+    "List low-rank adapters, or merge some into a generator. They are trained by a recipe with lora: "
+    "(`raekit train recipes/nano/finetune_lora.yaml`), drawn with by `raekit generate --lora`, stored as peft does."
+)
+
+lora = typer.Typer(no_args_is_help=True, help=HELP)
 
 
 @lora.command("list")
