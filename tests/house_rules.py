@@ -31,6 +31,7 @@ IMPORT_ORDER = (
     "device",
     "cost",
     "distributed",
+    "shares",
     "image_grid",
     "layers",
     "data",

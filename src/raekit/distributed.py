@@ -1,4 +1,4 @@
-"""Several processes that train as one: who they are, and how their numbers meet.
+"""Several processes that work as one: who they are, and how their numbers meet.
 
 In: what ``torchrun`` says of this process. Out: averages over all processes. Every function is the identity in a single
 process, so callers never ask how many there are. What is done to modules is in ``training/parallel/placement.py``.
@@ -30,10 +30,14 @@ T = TypeVar("T")
 _hosts: dist.ProcessGroup | None = None
 
 
-def join(device: torch.device) -> torch.device:
+def join(device: torch.device, option: str = "train.device") -> torch.device:
     """Join the process group that ``torchrun`` announces, if any, and return this process's device.
 
     A GPU becomes the current one, which torch means wherever no other is named: checkpoints and generators do not.
+
+    Args:
+        device: that was asked for.
+        option: what the user calls it, for the sentence.
 
     Raises:
         UserError: an explicit device index beside several processes.
@@ -41,7 +45,7 @@ def join(device: torch.device) -> torch.device:
     is_joining = all(name in os.environ for name in LAUNCHER_VARIABLES) and not dist.is_initialized()
     if is_joining and device.type == "cuda":
         if device.index is not None and int(os.environ["WORLD_SIZE"]) > 1:
-            raise UserError(f"train.device: {device} beside several processes; write cuda, each takes its own")
+            raise UserError(f"{option}: {device} beside several processes; write cuda, each takes its own")
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device.index is None else device
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from raekit import config as recipes
-from raekit import generator_files, lora, variations
+from raekit import generator_files, lora, shares, variations
 from raekit.backbones import BACKBONES
 from raekit.backbones.base import Backbone
 from raekit.best_of import CallOptions, Choice, Choosing, asked_of, choose, remember
@@ -213,10 +213,12 @@ class ImageGenerator(ABC):
     @torch.no_grad()
     def decode(self, latents: Tensor, batch_size: int = BATCH_SIZE) -> Tensor:
         """Images ``[N, 3, S, S]`` in [0, 1] on the CPU, of latents ``[N, C, h, w]``."""
-        parts = [
-            self.latent_space.decode(part.to(self.device)).clamp(0, 1) for part in torch.split(latents, batch_size)
-        ]
-        return torch.cat([part.float().cpu() for part in parts])
+
+        def decode(part: Tensor) -> Tensor:
+            image: Tensor = self.latent_space.decode(part.to(self.device)).clamp(0, 1)
+            return image.float().cpu()
+
+        return torch.cat(list(shares.each(decode, torch.split(latents, batch_size))))
 
     def sampling(self, **options: Unpack[SamplingOptions]) -> Sampling:
         """The model's sampling defaults with ``options`` in their place.

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from raekit import shares
 from raekit.device import keeping_casts
 from raekit.errors import UserError
 from raekit.samplers import SAMPLERS
@@ -136,13 +137,20 @@ class Trajectories:
         self.z, self.x = (None if value is None else value[chosen] for value in (self.z, self.x))
 
     def _walk(self, last: int, callback: Callback | None) -> Tensor:
-        reached, headings = [], []
-        for first in range(0, len(self.jobs), self.batch_size):
-            watch = _Watch(callback, first, len(self.jobs), is_stopping=last < self.num_steps)
-            reached.append(self._leg(slice(first, first + self.batch_size), last, watch))
-            headings.append(watch.x)
-        self.z, self.step = torch.cat(reached), last
-        self.x = torch.cat([x for x in headings if x is not None]) if last < self.num_steps else None
+        is_stopping = last < self.num_steps
+
+        def walk(first: int) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+            part = slice(first, first + self.batch_size)
+            watch = _Watch(callback, first, len(self.jobs), is_stopping)
+            reached = self._leg(part, last, watch)
+            return reached, watch.x, [one.get_state() for one in self._generators[part]] if is_stopping else []
+
+        found = list(shares.each(walk, range(0, len(self.jobs), self.batch_size)))
+        self.z, self.step = torch.cat([z for z, _, _ in found]), last
+        self.x = torch.cat([x for _, x, _ in found if x is not None]) if is_stopping else None
+        # Another process may take a picture on, with the noise that comes next.
+        for generator, state in zip(self._generators, [one for _, _, states in found for one in states], strict=False):
+            generator.set_state(state)
         return self.z
 
     def _leg(self, part: slice, last: int, watch: _Watch) -> Tensor:

@@ -17,14 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self, Unpack
+from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from raekit import config as recipes
-from raekit import shipped
+from raekit import shares, shipped
 from raekit.conditioning.prompt import padded
 from raekit.data.picture import Picture, read_square
 from raekit.data.sample import BadSample
@@ -43,6 +43,8 @@ MAX_PICTURES = 8
 """Pictures and latents in one question, unless told otherwise. Scale-RAE was trained with one in a conversation."""
 BATCH_SIZE = 16
 """Questions at once."""
+
+R = TypeVar("R")
 
 Shown = Picture | Latent
 """What a question may be about."""
@@ -195,7 +197,8 @@ class Understander:
         chat, answers = self.model.chat, [""] * len(questions)
         stop = (chat.turn_end, chat.image_start)
         rows = [self._row(question, how.max_tokens) for question in questions]
-        for places in _batches([len(row) for row in rows], batch_size, progress):
+
+        def reply(places: list[int]) -> Sequence[list[int]]:
             choose: Choose = likeliest
             if how.temperature > 0:
                 choose = drawn(how.temperature, how.top_p, [how.seed + place for place in places])
@@ -203,7 +206,10 @@ class Understander:
             written = write(
                 self.model.conditioner, [rows[place] for place in places], how.max_tokens, shown, stop, choose
             )
-            for place, ids in zip(places, written.ids, strict=True):
+            return written.ids
+
+        for places, replies in _each(reply, _batches([len(row) for row in rows], batch_size), progress):
+            for place, ids in zip(places, replies, strict=True):
                 answers[place] = chat.text(ids).strip()
         return answers
 
@@ -250,9 +256,12 @@ class Understander:
             raise UserError("answers: one is empty; say what is to be scored")
         rows = [self._row(question, len(tail)) for question, tail in zip(questions, tails, strict=True)]
         lengths = [len(row) + len(tail) for row, tail in zip(rows, tails, strict=True)]
-        for places in _batches(lengths, batch_size, progress):
+
+        def weigh(places: list[int]) -> list[Score]:
             shown = self._tokens([questions[place] for place in places])
-            found = self._weigh([rows[place] for place in places], [tails[place] for place in places], shown)
+            return self._weigh([rows[place] for place in places], [tails[place] for place in places], shown)
+
+        for places, found in _each(weigh, _batches(lengths, batch_size), progress):
             for place, score in zip(places, found, strict=True):
                 scores[place] = score
         return scores
@@ -329,13 +338,21 @@ def check_number(number: int, limit: int) -> None:
         raise UserError(f"images: {number} in one question, at most {limit}; ask about fewer, or raise max_pictures")
 
 
-def _batches(lengths: Sequence[int], batch_size: int, progress: Progress | None) -> Iterator[list[int]]:
+def _batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """Places of questions that are read together: such as are about equally long."""
     if batch_size < 1:
         raise UserError(f"batch_size: {batch_size} questions at once; give at least 1")
     order = sorted(range(len(lengths)), key=lambda place: lengths[place])
-    for first in range(0, len(order), batch_size):
-        places = order[first : first + batch_size]
-        yield places
+    return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+
+
+def _each(
+    work: Callable[[list[int]], R], batches: Sequence[list[int]], progress: Progress | None
+) -> Iterator[tuple[list[int], R]]:
+    """Every batch with its result, shared out where processes share."""
+    done = 0
+    for places, found in zip(batches, shares.each(work, batches), strict=True):
+        yield places, found
+        done += len(places)
         if progress is not None:
-            progress(first + len(places))
+            progress(done)

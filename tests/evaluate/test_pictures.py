@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import tiny_data
+import two_ranks
+from raekit import distributed, shares
 from raekit.data.dataset import DataConfig, build_dataset
 from raekit.data.sample import Sample
 from raekit.errors import UserError
-from raekit.evaluate.pictures import Pictures, open_pictures, text_of
+from raekit.evaluate.pictures import Page, Pictures, open_pictures, text_of
 
 
 def names(pictures: Pictures) -> list[str]:
@@ -109,3 +112,30 @@ def test_one_picture_is_too_few(tmp_path: Path) -> None:
         path.write_bytes(b"no picture")
     with pytest.raises(UserError, match="num: 1 different pictures are too few"):
         names(Pictures(open_pictures([str(folder)], 16), 8))
+
+
+Seen = tuple[int, list[str], list[str], list[str]]
+
+
+def seen(page: Page) -> Seen:
+    return page.first, page.captions, page.domains, page.texts
+
+
+def look_together(folders: list[str]) -> None:
+    distributed.join(torch.device("cpu"))
+    datasets = [*open_pictures(folders, 16), *open_pictures(["rendered_text"], 16)]
+    pictures, others = Pictures(datasets, 7, 2), Pictures(datasets, 7, 2)
+    expected = [seen(page) for page in pictures.pages(with_texts=True)]
+    with shares.sharing():
+        assert list(others.each(seen, with_texts=True)) == expected
+        own = [page.first for page in others.pages()]
+    assert sorted(first for each in distributed.gathered(own) for first in each) == [page[0] for page in expected]
+    assert all(distributed.gathered(own))
+    assert (others.num_skipped, others.num_repeated) == (pictures.num_skipped, pictures.num_repeated) == (1, 1)
+    assert [page[0] for page in expected] == [0, 2, 3, 5, 6, 8, 10, 12] and any(any(page[3]) for page in expected)
+
+
+def test_processes_that_share_count_and_read_as_one_does(tmp_path: Path) -> None:
+    folder = tiny_data.pictures(tmp_path / "shapes")
+    (folder / "green_circle.png").write_bytes(b"no picture")
+    two_ranks.run(look_together, [str(folder)])

@@ -28,6 +28,7 @@ from raekit.cli.generate import generate
 from raekit.cli.list import list_parts
 from raekit.cli.lora import lora
 from raekit.cli.prepare import prepare
+from raekit.cli.processes import check_alone
 from raekit.cli.reconstruct import reconstruct
 from raekit.cli.study import study
 from raekit.cli.train import train
@@ -57,6 +58,9 @@ VERBS: tuple[tuple[str, Callable[..., Any] | typer.Typer, str], ...] = (
 )
 """Each verb, the function (or the words) behind it, and the heading it stands under in ``raekit --help``."""
 
+FOR_ONE_PROCESS = ("prepare", "reconstruct", "understand", "convert", "lora", "study")
+"""Verbs that several processes would do over again, and write over one another's files."""
+
 app = typer.Typer(
     name="raekit",
     help="Train and run image generators in the latent space of Representation Autoencoders.",
@@ -74,11 +78,14 @@ def _print_version(is_asked: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
     """Options that stand before the verb."""
+    if context.invoked_subcommand in FOR_ONE_PROCESS:
+        check_alone(context.invoked_subcommand)
 
 
 for _name, _function, _heading in VERBS:

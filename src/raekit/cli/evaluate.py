@@ -15,14 +15,14 @@ import typer
 from raekit.cli.evaluate_scenes import scenes
 from raekit.cli.evaluate_understanding import benchmark, understanding
 from raekit.cli.options import options_of
-from raekit.cli.report import print_table, progress_bar
+from raekit.cli.processes import check_out, shared
+from raekit.cli.report import progress_bar, show_report
 from raekit.config import Config
 from raekit.errors import UserError
 from raekit.samplers.settings import Sampling
 
 if TYPE_CHECKING:
     from raekit.evaluate.figures import Instruments
-    from raekit.evaluate.report import Report
 
 DATA_HELP = "Folders of pictures or shards, tars, recipes (their held-out pictures), or rendered_text."
 NUM_HELP = "Most pictures of each DATA."
@@ -55,6 +55,7 @@ class Measuring(Config):
 
 @evaluate.command()
 @options_of(Measuring, False)
+@shared
 def reconstruction(
     data: Annotated[list[str], typer.Argument(help=DATA_HELP)],
     model: Annotated[
@@ -82,12 +83,13 @@ def reconstruction(
             one = evaluate_reconstruction(autoencoder, pictures, instruments, progress, name)
         report = one if report is None else report.beside(one)
     if report is not None:
-        _show(report, out)
+        show_report([column.name for column in report.columns], report, out)
 
 
 @evaluate.command()
 @options_of(Measuring, False)
 @options_of(Sampling, guidance="--guidance-kind", guidance_scale=("--guidance-scale", "--guidance"))
+@shared
 def generation(
     data: Annotated[list[str], typer.Argument(help=DATA_HELP + " Their captions are the prompts.")],
     model: Annotated[
@@ -123,15 +125,13 @@ def generation(
         report = evaluate_generation(
             generator, decoders, pictures, _instruments(settings), seed=seed, sampling=sampling, progress=progress
         )
-    _show(report, out)
+    show_report([column.name for column in report.columns], report, out)
 
 
 def _measuring(options: dict[str, Any], out: Path | None) -> Measuring:
     """The options that were typed, over the defaults; a place that cannot be written is found now and not later."""
-    from raekit.files import make_writable
-
     if out is not None:
-        make_writable(out, "--out")
+        check_out(out)
     given = {name: options[name] for name in Measuring.model_fields if options[name] is not None}
     return Measuring(**given)
 
@@ -172,12 +172,3 @@ def _named(models: str | None) -> dict[str, str | None]:
     listed = _split(models)
     last = [Path(path).name for path in listed]
     return {path if last.count(name) > 1 else name: path for name, path in zip(last, listed, strict=True)}
-
-
-def _show(report: Report, out: Path | None) -> None:
-    print_table([column.name for column in report.columns], report.table())
-    for note in report.notes:
-        typer.echo(note)
-    if out is not None:
-        for path in report.save(out):
-            typer.echo(path)

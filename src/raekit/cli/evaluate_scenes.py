@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from raekit.cli.options import options_of
-from raekit.cli.report import print_table, progress_bar
+from raekit.cli.processes import check_out, shared
+from raekit.cli.report import progress_bar, show_report
 from raekit.config import Config
 from raekit.samplers.settings import Sampling
 
@@ -38,6 +39,7 @@ class Asking(Config):
 
 @options_of(Asking, False)
 @options_of(Sampling, guidance="--guidance-kind", guidance_scale=("--guidance-scale", "--guidance"))
+@shared
 def scenes(
     data: Annotated[Path, typer.Argument(help=DATA_HELP)],
     model: Annotated[
@@ -52,12 +54,11 @@ def scenes(
     """How well a text generator composes: right things, counts, places and colours, beside the checkers' own scores."""
     from raekit.evaluate.scene_report import COLUMNS
     from raekit.evaluate.scenes import build_checkers, choose_prompts, evaluate_scenes, open_scenes
-    from raekit.files import make_writable
     from raekit.generate import load_generator
     from raekit.metrics.scene_probe import build_encoder
 
     if out is not None:
-        make_writable(out, "--out")
+        check_out(out)
     given = {name: value for name, value in options.items() if value is not None}
     asking = Asking(**{name: given[name] for name in given if name in Asking.model_fields})
     sampling = {name: given[name] for name in given if name in Sampling.model_fields}
@@ -69,9 +70,4 @@ def scenes(
     checkers = build_checkers(drawings, generator.latent_space, encoder)
     with progress_bar("drawing", len(chosen)) as progress:
         report = evaluate_scenes(generator, chosen, drawings, checkers, asking.seed, sampling, progress, origin)
-    print_table(list(COLUMNS), report.table())
-    for note in report.notes:
-        typer.echo(note)
-    if out is not None:
-        for path in report.save(out):
-            typer.echo(path)
+    show_report(COLUMNS, report, out)

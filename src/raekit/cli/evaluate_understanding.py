@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from raekit.cli.options import options_of
-from raekit.cli.report import print_table, progress_bar
+from raekit.cli.processes import check_alone, check_out, shared
+from raekit.cli.report import progress_bar, show_report
 from raekit.config import Config, validate
 
 QUESTIONS_HELP = "A recipe of stage unified (its held-out conversations), LLaVA-style .jsonl, emoji or scene shards."
@@ -48,6 +49,7 @@ class Asking(Config):
 
 @options_of(Drawing, False)
 @options_of(Asking, False)
+@shared
 def understanding(
     data: Annotated[str, typer.Argument(help=QUESTIONS_HELP)],
     model: Annotated[str | None, typer.Option(help=MODEL_HELP, show_default="models/nano/unified, which ships")] = None,
@@ -59,11 +61,10 @@ def understanding(
 ) -> None:
     """Exactly right answers and loss by kind of question, beside chance."""
     from raekit.evaluate.understanding import evaluate_understanding, find_questions, open_items
-    from raekit.files import make_writable
     from raekit.understand import Understander, load_unified
 
     if out is not None:
-        make_writable(out, "--out")
+        check_out(out)
     find_questions(data)  # before a model is loaded for nothing
     asking = _asking(options)
     generator = load_unified(model, asking.device)
@@ -75,12 +76,7 @@ def understanding(
         report = evaluate_understanding(
             understander, asked, drawer, seed, asking.max_tokens, asking.batch_size, progress
         )
-    print_table(report.columns, report.table())
-    for note in report.notes:
-        typer.echo(note)
-    if out is not None:
-        for path in report.save(out):
-            typer.echo(path)
+    show_report(report.columns, report, out)
 
 
 @options_of(Asking, False)
@@ -97,6 +93,7 @@ def benchmark(
     from raekit.files import make_writable
     from raekit.understand import Understander
 
+    check_alone("evaluate benchmark")
     benchmarks.benchmark_of(name)
     make_writable(out, "--out")
     asking, listed = _asking(options), benchmarks.read_rows(rows)

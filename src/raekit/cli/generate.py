@@ -21,6 +21,7 @@ import typer
 
 import raekit
 from raekit.cli.options import options_of
+from raekit.cli.processes import check_out, num_processes, shared
 from raekit.cli.report import counted
 from raekit.config import Config, validate
 from raekit.errors import UserError
@@ -93,6 +94,7 @@ class Adapting(Config):
 @options_of(Choosing, default=False)
 @options_of(Drawing, default=False)
 @options_of(Sampling, guidance="--guidance-kind", guidance_scale=("--guidance-scale", "--guidance"))
+@shared
 def generate(
     prompts: Annotated[list[str], typer.Argument(help='What to draw, e.g. "a red apple"; each is drawn --num times.')],
     num: Annotated[int | None, typer.Option(help="Pictures per prompt.", show_default="4")] = None,
@@ -110,16 +112,15 @@ def generate(
     """Draw pictures from prompts."""
     from PIL.Image import fromarray
 
-    from raekit import latent_file
+    from raekit import distributed, latent_file
     from raekit.best_of import asked_of
-    from raekit.files import make_writable
     from raekit.image_grid import enlargement, image_grid, to_arrays
 
     loading, drawing, sampling = (stated(options, kind) for kind in (Loading, Drawing, Sampling))
     wanted = asked_of(stated(options, Choosing), 1 if num is None else num)
     num = 4 if num is None and wanted is None else num
     check(sampling, wanted[1].best_of if wanted else num or 0, seed)
-    make_writable(out, "--out")
+    check_out(out)
     generator = raekit.load(model, **loading)
     common = {**generator.sampling(**sampling).model_dump(mode="json"), **drawing}
     common |= {"model": generator.checksum, "version": raekit.__version__, **adapted(generator, options)}
@@ -135,6 +136,8 @@ def generate(
     images = generator.decode(latents) if grid or output is not Output.latent else None
     typer.echo(f"drew {counted(len(latents), 'picture')} in {time.perf_counter() - start:.1f} s", err=True)
 
+    if not distributed.is_main():
+        return
     stems = [stem for stem in slugs(prompts) for _ in range(num)]
     names = [f"{stem}_seed{one['seed']}" for stem, one in zip(stems, made, strict=True)]
     made = [{**one, **common} for one in made]
@@ -151,8 +154,7 @@ def generate(
     if grid and images is not None:
         sheet = image_grid(images, num, captions(made), enlargement(images.shape[-1]))
         paths.append(save_png(out / "grid.png", sheet, {"prompts": prompts, "seed": seed, "num": num, **common}))
-    for path in paths:
-        typer.echo(path)
+    typer.echo("\n".join(map(str, paths)))
 
 
 def check(sampling: Mapping[str, Any], num: int, seed: int) -> None:
@@ -249,7 +251,7 @@ def save_png(path: Path, picture: Image, made: Mapping[str, Any]) -> Path:
 
 @contextmanager
 def progress() -> Iterator[Callback]:
-    """A progress bar on standard error, and the callback that moves it."""
+    """A progress bar on standard error, and the callback that moves it; of several processes, each draws its share."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -269,6 +271,7 @@ def progress() -> Iterator[Callback]:
             batch, first, num_images = len(state["z_t"]), state["first"], state["num_images"]
             steps_taken += batch
             label = f"pictures {first + 1}-{first + batch} of {num_images}"
-            bar.update(task, description=label, completed=steps_taken, total=num_images * state["num_steps"])
+            total = num_images * state["num_steps"]
+            bar.update(task, description=label, completed=min(total, steps_taken * num_processes()), total=total)
 
         yield report

@@ -5,10 +5,17 @@ In: titles and (label, value) rows. Out: text on standard output. Progress goes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from raekit.evaluate.report import Report
+    from raekit.evaluate.scene_report import SceneReport
+    from raekit.evaluate.understanding_report import UnderstandingReport
 
 
 def print_rows(title: str, rows: Iterable[tuple[str, object]]) -> None:
@@ -37,6 +44,22 @@ def print_table(names: list[str], groups: list[tuple[str, list[tuple[str, list[s
         typer.secho(title, bold=True)
         for label, cells in group:
             typer.echo(line(label, cells))
+
+
+def show_report(columns: Sequence[str], report: Report | SceneReport | UnderstandingReport, out: Path | None) -> None:
+    """A report's table and notes; where ``out`` is given, the first process writes it there and prints the paths.
+
+    Raises:
+        UserError: the disk is full or the place is not writable.
+    """
+    from raekit import distributed
+
+    print_table(list(columns), report.table())
+    for note in report.notes:
+        typer.echo(note)
+    if out is not None and distributed.is_main():
+        for path in report.save(out):
+            typer.echo(path)
 
 
 def counted(number: int, noun: str) -> str:

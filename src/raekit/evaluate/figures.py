@@ -88,6 +88,11 @@ class Sight:
     energy: Tensor
     readings: list[str]
 
+    def to(self, device: torch.device) -> Sight:
+        """The same on ``device``."""
+        features = {name: value.to(device) for name, value in self.features.items()}
+        return Sight(features, self.energy.to(device), self.readings)
+
 
 @dataclass(frozen=True)
 class Instruments:

@@ -76,19 +76,21 @@ def evaluate_generation(
     instruments = instruments or Instruments()
     space: Autoencoder = generator.latent_space
     benches = [_Bench(name, other, decode_in(space, other, name)) for name, other in decoders.items()]
-    latent = torch.empty(0)
+
+    def look(page: Page) -> list[_Judged]:
+        latents = draw(generator, prompts_of(generator, page), seed + page.first, sampling or {}).to(space.device)
+        seen: dict[int, Sight] = {}
+        return [bench.judge(page, latents, instruments, seen) for bench in benches]
+
     done = 0
     with exact_convolutions():
-        for page in pictures.pages(with_texts=instruments.reader is not None):
-            latents = draw(generator, prompts_of(generator, page), seed + done, sampling or {}).to(space.device)
-            seen: dict[int, Sight] = {}
-            for bench in benches:
-                bench.judge(page, latents, instruments, seen)
-            latent = latents[:1]
-            done += len(page)
+        for judged in pictures.each(look, with_texts=instruments.reader is not None):
+            for bench, found in zip(benches, judged, strict=True):
+                bench.add(found)
+            done += len(judged[0].domains) if judged else 0
             if progress is not None:
                 progress(done)
-        columns = [bench.column(latent) for bench in benches]
+        columns = [bench.column(torch.zeros(1, *space.shape, device=space.device)) for bench in benches]
     notes = [*picture_notes(pictures, instruments), *dict.fromkeys(n for c in columns for n in distance_notes(c))]
     settings = {
         **settings_of(pictures, instruments, space.device),
@@ -142,6 +144,18 @@ def draw(generator: ImageGenerator, prompts: list[Any], seed: int, sampling: Map
     return generator.sample(prompts, prompt_seeds=seeds, batch_size=len(prompts), **sampling)
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What was seen of a page and of what a decoder made of it."""
+
+    domains: list[str]
+    texts: list[str]
+    real: Sight
+    made: Sight
+    shown: list[tuple[Tensor, Tensor, str]]
+    """Real picture, made picture and caption of the first few."""
+
+
 @dataclass
 class _Bench:
     """One decoder under test."""
@@ -156,7 +170,7 @@ class _Bench:
         self.real: list[Tensor] = []
         self.captions: list[str] = []
 
-    def judge(self, page: Page, latents: Tensor, instruments: Instruments, seen: dict[int, Sight]) -> None:
+    def judge(self, page: Page, latents: Tensor, instruments: Instruments, seen: dict[int, Sight]) -> _Judged:
         """Decode a page's latents; ``seen`` keeps what was seen of the real pictures, by their size."""
         with self.clock.lap(len(latents)):
             output = self.decode(latents)
@@ -164,11 +178,19 @@ class _Bench:
         real = fitted(page, self.autoencoder)
         if real.shape[-1] not in seen:
             seen[real.shape[-1]] = instruments.look(real, page.texts)
-        self.ledger.add(page.domains, page.texts, seen[real.shape[-1]], instruments.look(made, page.texts), {})
-        room = NUM_SHOWN - len(self.captions)
-        self.shown += list(made[: max(0, room)].cpu())
-        self.real += list(real[: max(0, room)].cpu())
-        self.captions += page.captions[: max(0, room)]
+        room = max(0, NUM_SHOWN - page.first)
+        shown = list(zip(real[:room].cpu(), made[:room].cpu(), page.captions[:room], strict=True))
+        sight = instruments.look(made, page.texts)
+        return _Judged(page.domains, page.texts, seen[real.shape[-1]], sight, shown)
+
+    def add(self, found: _Judged) -> None:
+        """Count what was seen of the next page."""
+        real, made = (sight.to(self.autoencoder.device) for sight in (found.real, found.made))
+        self.ledger.add(found.domains, found.texts, real, made, {})
+        for real_picture, made_picture, caption in found.shown:
+            self.real.append(real_picture)
+            self.shown.append(made_picture)
+            self.captions.append(caption)
 
     def column(self, latent: Tensor) -> Column:
         """What was found; the cost is counted on ``latent``."""

@@ -7,17 +7,20 @@ has been seen already is left out and counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from raekit import shares
 from raekit.config import read_recipe, validate
 from raekit.data import DATASETS
 from raekit.data.dataset import DataConfig, Dataset, build_dataset, pictures_of, read_readable
 from raekit.data.loader import Batch, Loader
+from raekit.data.mixture import Place
 from raekit.data.sample import Sample
 from raekit.errors import UserError
 
@@ -30,6 +33,8 @@ SMALLEST_MADE = 32
 RECIPE_KEYS = ("held_out", "data")
 """Where a recipe has its pictures, those it was not trained on first."""
 
+R = TypeVar("R")
+
 
 @dataclass(frozen=True)
 class Page:
@@ -41,6 +46,7 @@ class Page:
         labels: class indices, -1 where there is none.
         domains: names of the sources.
         texts: the words that a picture shows; empty where none are known.
+        first: number of the first of them among all pictures of the evaluation.
     """
 
     image: Tensor
@@ -48,6 +54,7 @@ class Page:
     labels: list[int]
     domains: list[str]
     texts: list[str]
+    first: int = 0
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -86,26 +93,57 @@ class Pictures:
         return dict(zip(names, self._counts, strict=True))
 
     def pages(self, with_texts: bool = False) -> Iterator[Page]:
-        """Every picture once.
+        """Every picture once; where processes share (:func:`raekit.shares.sharing`), those of this process.
 
         Args:
             with_texts: look up the words that pictures show, for which each such picture is read a second time.
         """
+        for page in self._rounds(with_texts):
+            yield from page
+
+    def each(self, look: Callable[[Page], R], with_texts: bool = False) -> Iterator[R]:
+        """``look(page)`` of every page in order, shared out as :func:`raekit.shares.each` does.
+
+        Args:
+            look: computes by itself.
+            with_texts: as for :meth:`pages`.
+        """
+        for page in self._rounds(with_texts):
+            yield from shares.in_order(look, page, "a page")
+
+    def _rounds(self, with_texts: bool) -> Iterator[list[Page]]:
+        """This process's page of each round; none where it has nothing to look at."""
         self.num_skipped = self.num_repeated = measured = 0
         for dataset, count in zip(self.datasets, self._counts, strict=True):
             seen: set[tuple[str, str]] = set()
             texts = _Texts(dataset)
-            for batch in Loader(dataset, min(count, self.batch_size), stop=count):
-                self.num_skipped += batch.num_skipped
-                kept = _unseen(batch, seen)
-                self.num_repeated += len(batch) - len(kept)
-                if kept:
-                    positions = batch.positions.tolist()
-                    found = [texts.at(positions[index]) if with_texts else "" for index in kept]
-                    measured += len(kept)
-                    yield _page(batch, kept, found)
+            loader = Loader(dataset, min(count, self.batch_size), stop=count)
+            cuts = [range(first, min(first + loader.batch_size, count)) for first in range(0, count, loader.batch_size)]
+            batches = (batch for _, batch in loader.at(shares.own(cuts)))
+            for _ in range(shares.num_rounds(cuts)):
+                batch = next(batches, None)
+                kept, first = list[int](), measured
+                # What a picture is counted as depends on those before it, which others may have read.
+                for rank, names in enumerate(shares.gathered(_names(batch), "what was read")):
+                    new = _unseen(names.keys, seen)
+                    self.num_skipped += names.num_skipped
+                    self.num_repeated += len(names.keys) - len(new)
+                    if rank == shares.rank():
+                        kept, first = new, measured
+                    measured += len(new)
+                positions = [] if batch is None else [int(batch.positions[index]) for index in kept]
+                found = texts.at(positions) if with_texts else [""] * len(kept)
+                yield [_page(batch, kept, found, first)] if batch is not None and kept else []
         if measured < FEWEST:
             raise UserError(_too_few(measured))
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What all processes must know of a batch: domain and key of each picture, and failed readings."""
+
+    keys: list[tuple[str, str]]
+    num_skipped: int
 
 
 class _Texts:
@@ -115,15 +153,22 @@ class _Texts:
         self._mixture = dataset.mixture
         self._wordless: dict[int, bool] = {}
 
-    def at(self, position: int) -> str:
-        """The words at a position; a source whose first picture shows none is not asked again."""
-        place = self._mixture.locate(position)
-        if self._wordless.get(place.domain, False):
-            return ""
+    def at(self, positions: Sequence[int]) -> list[str]:
+        """The words at this process's positions of a round; a source whose first picture shows none is not asked
+        again."""
+        places = [self._mixture.locate(position) for position in positions]
+        firsts: dict[int, str] = {}
+        for place in places:
+            if place.domain not in self._wordless and place.domain not in firsts:
+                firsts[place.domain] = self._read(place)
+        for found in shares.gathered(firsts, "words"):
+            for domain, text in found.items():
+                self._wordless.setdefault(domain, not text)
+        return ["" if self._wordless[place.domain] else self._read(place) for place in places]
+
+    def _read(self, place: Place) -> str:
         sample, _ = read_readable(self._mixture.domains[place.domain], place.index)
-        text = text_of(sample)
-        self._wordless.setdefault(place.domain, not text)
-        return text
+        return text_of(sample)
 
 
 def text_of(sample: Sample) -> str:
@@ -176,10 +221,16 @@ def _too_few(count: int) -> str:
     return f"num: {count} different pictures are too few for a mean and its error; measure at least {FEWEST}"
 
 
-def _unseen(batch: Batch, seen: set[tuple[str, str]]) -> list[int]:
-    """Indices of the pictures that were not seen before; those without a name always count as new."""
+def _names(batch: Batch | None) -> _Names:
+    if batch is None:
+        return _Names([], 0)
+    return _Names(list(zip(batch.domains, batch.keys, strict=True)), batch.num_skipped)
+
+
+def _unseen(names: Sequence[tuple[str, str]], seen: set[tuple[str, str]]) -> list[int]:
+    """Indices of the pictures that were not seen before; those without a key always count as new."""
     kept = []
-    for index, name in enumerate(zip(batch.domains, batch.keys, strict=True)):
+    for index, name in enumerate(names):
         if name[1] and name in seen:
             continue
         seen.add(name)
@@ -187,7 +238,7 @@ def _unseen(batch: Batch, seen: set[tuple[str, str]]) -> list[int]:
     return kept
 
 
-def _page(batch: Batch, kept: list[int], texts: list[str]) -> Page:
+def _page(batch: Batch, kept: list[int], texts: list[str], first: int) -> Page:
     labels = [-1] * len(batch) if batch.labels is None else batch.labels.tolist()
     return Page(
         image=batch.image[torch.tensor(kept)],
@@ -195,4 +246,5 @@ def _page(batch: Batch, kept: list[int], texts: list[str]) -> Page:
         labels=[labels[index] for index in kept],
         domains=[batch.domains[index] for index in kept],
         texts=texts,
+        first=first,
     )

@@ -7,8 +7,9 @@ reconstructions and differences (RAE, table 1; Scale-RAE, tables 1 and 2).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from raekit.autoencoder.base import Autoencoder
 from raekit.cost import Stopwatch, count_flops
 from raekit.data.transforms import to_float
 from raekit.device import device_name
-from raekit.evaluate.figures import PIXELS, Instruments, Ledger
+from raekit.evaluate.figures import PIXELS, Instruments, Ledger, Sight
 from raekit.evaluate.pictures import Page, Pictures
 from raekit.evaluate.report import Column, Cost, Report, distance_notes
 from raekit.image_grid import comparison_sheet, enlargement
@@ -54,27 +55,33 @@ def evaluate_reconstruction(
     instruments = instruments or Instruments()
     ledger, examples = Ledger(prefix="r"), _Examples(autoencoder.output_size)
     encoding, decoding = Stopwatch(autoencoder.device), Stopwatch(autoencoder.device)
-    done = 0
+
+    def look(page: Page) -> _Judged:
+        image = fitted(page, autoencoder)
+        with encoding.lap(len(image)):
+            latent = autoencoder.encode(image)
+        with decoding.lap(len(image)):
+            output = autoencoder.decode(latent)
+        made = instruments.as_shown(output)
+        values = instruments.compare(made, image)
+        real, redrawn = instruments.look(image, page.texts), instruments.look(made, page.texts)
+        return _Judged(page.domains, page.texts, real, redrawn, values, _examples_of(page, image, made, values["psnr"]))
+
+    done, device = 0, autoencoder.device
     with exact_convolutions():
-        for page in pictures.pages(with_texts=instruments.reader is not None):
-            image = fitted(page, autoencoder)
-            with encoding.lap(len(image)):
-                latent = autoencoder.encode(image)
-            with decoding.lap(len(image)):
-                output = autoencoder.decode(latent)
-            made = instruments.as_shown(output)
-            values = instruments.compare(made, image)
-            real, redrawn = instruments.look(image, page.texts), instruments.look(made, page.texts)
-            ledger.add(page.domains, page.texts, real, redrawn, values)
-            examples.add(page, image, made, values["psnr"])
-            done += len(page)
+        for found in pictures.each(look, with_texts=instruments.reader is not None):
+            ledger.add(found.domains, found.texts, found.real.to(device), found.made.to(device), found.values)
+            examples.add(found.examples)
+            done += len(found.domains)
             if progress is not None:
                 progress(done)
+        size = autoencoder.output_size
+        image, latent = (torch.zeros(1, *shape, device=device) for shape in ((3, size, size), autoencoder.shape))
         cost = Cost(
             encode_images_per_second=encoding.images_per_second,
             decode_images_per_second=decoding.images_per_second,
-            encode_gflops=count_flops(lambda: autoencoder.encode(image[:1]), latent.device) / GIGA,
-            decode_gflops=count_flops(lambda: autoencoder.decode(latent[:1]), latent.device) / GIGA,
+            encode_gflops=count_flops(lambda: autoencoder.encode(image), device) / GIGA,
+            decode_gflops=count_flops(lambda: autoencoder.decode(latent), device) / GIGA,
         )
     facts = {"checksum": autoencoder.checksum, "latent": list(autoencoder.shape), "pixels": autoencoder.output_size}
     column = Column(name, facts, ledger.overall(), ledger.domains(), cost)
@@ -127,6 +134,38 @@ def picture_notes(pictures: Pictures, instruments: Instruments) -> list[str]:
     return notes
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What was seen of a page and of what came back of it."""
+
+    domains: list[str]
+    texts: list[str]
+    real: Sight
+    made: Sight
+    values: dict[str, Tensor]
+    examples: list[_Example]
+
+
+@dataclass(frozen=True)
+class _Example:
+    """A row of the sheet."""
+
+    domain: str
+    image: Tensor
+    made: Tensor
+    caption: str
+
+
+def _examples_of(page: Page, image: Tensor, made: Tensor, values: Tensor) -> list[_Example]:
+    """The first pictures of each domain of a page; ``values`` are their PSNR."""
+    found: list[_Example] = []
+    for index, domain in enumerate(page.domains):
+        if page.domains[:index].count(domain) < MOST_SHOWN_PER_DOMAIN:
+            name = f"{domain}: {page.captions[index]}" if page.captions[index] else domain
+            found.append(_Example(domain, image[index].cpu(), made[index].cpu(), f"{values[index]:.1f} dB, {name}"))
+    return found
+
+
 class _Examples:
     """The first pictures of each domain, for a sheet."""
 
@@ -135,13 +174,12 @@ class _Examples:
         self._rows: list[tuple[Tensor, Tensor, str]] = []
         self._counts: dict[str, int] = {}
 
-    def add(self, page: Page, image: Tensor, made: Tensor, values: Tensor) -> None:
-        for index, domain in enumerate(page.domains):
-            shown = self._counts.get(domain, 0)
+    def add(self, examples: Sequence[_Example]) -> None:
+        for one in examples:
+            shown = self._counts.get(one.domain, 0)
             if shown < MOST_SHOWN_PER_DOMAIN and len(self._rows) < MOST_SHOWN:
-                self._counts[domain] = shown + 1
-                caption = f"{domain}: {page.captions[index]}" if page.captions[index] else domain
-                self._rows.append((image[index].cpu(), made[index].cpu(), f"{values[index]:.1f} dB, {caption}"))
+                self._counts[one.domain] = shown + 1
+                self._rows.append((one.image, one.made, one.caption))
 
     def sheet(self) -> Image.Image:
         images, made, captions = zip(*self._rows, strict=True)

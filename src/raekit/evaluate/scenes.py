@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from raekit import shares
 from raekit.autoencoder.base import Autoencoder
 from raekit.data.sample import BadSample, Pixels
 from raekit.data.scene_plan import TASKS, Task, assorted
@@ -216,10 +217,14 @@ def draw_prompts(
         sampling: settings where they differ from the generator's own.
         progress: called with the number of pictures drawn.
     """
-    made: list[Pixels] = []
-    for first in range(0, len(prompts), BATCH_SIZE):
+
+    def picture(first: int) -> list[Pixels]:
         texts = [prompt.text for prompt in prompts[first : first + BATCH_SIZE]]
-        made += list(to_arrays(generator.decode(draw(generator, texts, seed + first, sampling or {}))))
+        return list(to_arrays(generator.decode(draw(generator, texts, seed + first, sampling or {}))))
+
+    made: list[Pixels] = []
+    for pictures in shares.each(picture, range(0, len(prompts), BATCH_SIZE)):
+        made += pictures
         if progress is not None:
             progress(len(made))
     return made
@@ -252,14 +257,15 @@ def true_pictures(prompts: Sequence[ScenePrompt], scenes: Scenes, seed: int) -> 
 @torch.no_grad()
 def decoded(pictures: Sequence[Pixels], space: Autoencoder) -> list[Pixels]:
     """Pictures ``[S,S,3]`` of one size after encoding and decoding, brought back to that size where it is another."""
-    found: list[Pixels] = []
-    for first in range(0, len(pictures), BATCH_SIZE):
+
+    def again(first: int) -> list[Pixels]:
         stacked = torch.from_numpy(np.stack(pictures[first : first + BATCH_SIZE])).permute(0, 3, 1, 2)
         image = space.decode(space.encode(to_float(stacked.to(space.device)))).clamp(0, 1)
         if image.shape[-1] != stacked.shape[-1]:
             image = functional.interpolate(image.float(), stacked.shape[-2:], mode="bilinear", antialias=True)
-        found += list(to_arrays(image))
-    return found
+        return list(to_arrays(image))
+
+    return [one for found in shares.each(again, range(0, len(pictures), BATCH_SIZE)) for one in found]
 
 
 def _practice(scenes: Scenes) -> Iterable[tuple[Pixels, list[dict[str, Any]]]]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from raekit import shares
 from raekit.data.sample import Pixels
 from raekit.data.scene_prompts import ScenePrompt
 from raekit.metrics.components import Array, Box, Piece, foreground_of, gap, ground_of, pieces_of
@@ -71,11 +72,14 @@ class TemplateChecker(SceneChecker):
         return {"drawings": len(self.templates.kinds), **asdict(self.thresholds)}
 
     def look(self, images: Sequence[Pixels]) -> list[list[Found]]:
+        unknown = {digest: image for image in images if (digest := _digest(image)) not in self._known}
+        found = shares.each(lambda image: list(self._things(image)), list(unknown.values()))
+        self._known |= dict(zip(unknown, found, strict=True))
         return [[one for one in self.things(image) if one.score >= self.thresholds.score] for image in images]
 
     def things(self, image: Pixels) -> list[Found]:
         """Everything in a picture ``[H,W,3]``, however little it resembles; each picture is looked at once."""
-        digest = sha256(repr(image.shape).encode() + image.tobytes()).digest()
+        digest = _digest(image)
         if digest not in self._known:
             self._known[digest] = list(self._things(image))
         return self._known[digest]
@@ -120,6 +124,10 @@ class TemplateChecker(SceneChecker):
         matches = self.templates.match(np.stack(crops), np.stack(grounds), shapes)
         each = len(MARGINS)
         return [max(matches[i : i + each], key=lambda match: match.score) for i in range(0, len(matches), each)]
+
+
+def _digest(image: Pixels) -> bytes:
+    return sha256(repr(image.shape).encode() + image.tobytes()).digest()
 
 
 class AttributeChecker(SceneChecker):

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from raekit import config as recipes
+from raekit import shares
 from raekit.errors import UserError
 from raekit.multimodal.unified import UnifiedModel
 
@@ -60,10 +61,12 @@ class Verifier(ABC):
             raise UserError(f"verifier: {len(asked)} prompts for {len(candidates)} pictures; give one, or one for each")
         self.check(asked)
         size = self.config.batch_size
-        parts = []
-        for first in range(0, len(asked), size):
+
+        def judge(first: int) -> Verdict:
             part = slice(first, first + size)
-            parts.append(self.weigh(self.look(candidates[part]), asked[part]))
+            return self.weigh(self.look(candidates[part]), asked[part])
+
+        parts = list(shares.each(judge, range(0, len(asked), size)))
         return {name: torch.cat([part[name].double().cpu() for part in parts]) for name in parts[0]}
 
     def check(self, prompts: Sequence[Any]) -> None:
