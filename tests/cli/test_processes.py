@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+import raekit
 import tiny_data
 import tiny_encoders
 import tiny_generator
@@ -156,3 +158,26 @@ def test_mistakes_are_told_once_and_end_all(place: Path, tmp_path: Path) -> None
         assert name == "bug" or second[name] == {"code": 2, "out": "", "err": ""}
     assert first["after"]["code"] == second["after"]["code"] == 0
     assert len(first["after"]["out"].split()) == len(list((tmp_path / "out").glob("*.png"))) == 34
+
+
+@pytest.mark.slow
+def test_the_documented_command(place: Path, tmp_path: Path) -> None:
+    """The real torchrun, which takes a word that stands before ``--`` for its own."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    words = [
+        "raekit",
+        "generate",
+        "sun",
+        "--model",
+        place / "generator",
+        "--device",
+        "cpu",
+        "--num",
+        17,
+        "--out",
+        tmp_path,
+    ]
+    env = {**os.environ, "PYTHONPATH": str(Path(raekit.__file__).parents[1])}
+    done = subprocess.run([*launcher, *map(str, words)], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(tmp_path / f"sun_seed{seed}.png") for seed in range(17)]
