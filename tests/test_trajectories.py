@@ -12,7 +12,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny_generator
-from raekit import trajectories
+import two_ranks
+from raekit import distributed, shares, trajectories
 from raekit.errors import UserError
 from raekit.generate import TextToImage
 from raekit.samplers import SAMPLERS
@@ -133,3 +134,20 @@ def test_a_sampler_of_ones_own_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -
 def test_published_samplers_cannot_be_stopped() -> None:
     with pytest.raises(UserError, match="'scale_rae_published' cannot be stopped.*euler, heun, dopri5, sde"):
         under_way(sampler="scale_rae_published", time_grid="scale_rae_published").pause(2)
+
+
+def take_on() -> None:
+    distributed.join(torch.device("cpu"))
+    found = []
+    for together in (nullcontext(), shares.sharing()):
+        with together:
+            way = under_way(sampler="sde", steps=4)
+            way.pause(2)
+            # In batches of two, the pictures that are left come to processes that did not begin them.
+            way.keep(range(1, len(way.jobs)))
+            found.append(way.finish())
+    assert torch.equal(*found)
+
+
+def test_another_process_takes_a_picture_on_with_its_own_noise() -> None:
+    two_ranks.run(take_on)
