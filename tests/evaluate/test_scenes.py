@@ -122,6 +122,9 @@ def test_prompts_by_task_and_by_file(shapes: Path, scenes: Scenes, tmp_path: Pat
     assert {prompt.text for prompt in chosen} == {"dog", "bus", "cow"} and "3 of those 3 of 4 in" in origin
     assert len(choose_prompts(everything, 2, 0, file)[0]) == 2
     assert {prompt.text for prompt in choose_prompts(scenes, 9, 0, file)[0]} == {"dog", "cow"}
+    shipped, origin = choose_prompts(everything, 99, 0, Path("geneval"))
+    assert "of 553 in geneval" in origin
+    assert "a photo of a dog" in {prompt.text for prompt in shipped}
 
 
 def test_what_is_wrong_is_named(scenes: Scenes, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from raekit.samplers.settings import Sampling
 
 DATA_HELP = "Emoji shards, as `raekit prepare data emoji` makes them."
 PROMPTS_HELP = (
-    "File of prompts in the format of GenEval's evaluation_metadata.jsonl (github.com/djghosh13/geneval, prompts/); "
-    "those that the drawings can show are asked for."
+    "geneval: the prompts of GenEval, which ship; or a file in the format of its evaluation_metadata.jsonl. Those that "
+    "the drawings can show are asked for."
 )
 
 

@@ -24,6 +24,10 @@ from raekit.errors import UserError
 LEAD = "a photo of "
 """What GenEval's prompts begin with, and one of the leads that scenes are captioned with."""
 
+GENEVAL = "geneval"
+GENEVAL_FILE = Path(__file__).parent / GENEVAL / "evaluation_metadata.jsonl"
+"""The prompts of GenEval, which ship; see NOTICE."""
+
 PROMPT_STREAM, PICTURE_STREAM = 11, 12
 """Keep the chance of prompts and of true pictures apart from that of other things made with the same seed."""
 
@@ -66,11 +70,12 @@ def planned_prompts(scenes: Scenes, split: str, task: Task, num: int, seed: int)
 
 
 def read_prompts(path: Path, scenes: Scenes) -> tuple[list[ScenePrompt], int]:
-    """The prompts of a file that the scenes can show, and how many the file holds.
+    """The prompts of a file that the scenes can show, and how many the file holds; ``geneval`` is the file that ships.
 
     Raises:
         UserError: no such file, or a line that is not in GenEval's format.
     """
+    path = GENEVAL_FILE if path == Path(GENEVAL) and not path.is_file() else path
     try:
         lines = path.expanduser().read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
