@@ -25,6 +25,7 @@ IMPORT_ORDER = (
     "shipped",
     "config",
     "durations",
+    "liveness",
     "files",
     "hub",
     "checkpoint",

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from raekit.errors import UserError
+from raekit.liveness import bounded_elsewhere
 
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 """What torchrun sets; they say which process this is and never change a result."""
@@ -67,13 +68,19 @@ def leave() -> None:
 
 def circle() -> dist.ProcessGroup:
     """All processes as hosts, which talk beside their accelerators and wait patiently; all must call it together."""
-    group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=PATIENCE)
+    with bounded_elsewhere():
+        group: dist.ProcessGroup = dist.new_group(backend="gloo", timeout=PATIENCE)
     return group
 
 
 def rank() -> int:
     """Number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def announced_rank() -> int:
+    """Number of this process, also before it has joined the others."""
+    return rank() if dist.is_initialized() else int(os.environ.get("RANK", 0))
 
 
 def world() -> int:
@@ -86,10 +93,30 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def share_of(size: int, world: int, field: str) -> int:
+    """Samples of a batch that fall to each process.
+
+    Args:
+        size: samples of the whole batch.
+        world: number of processes.
+        field: that a recipe or a caller sets the size with, for the sentence.
+
+    Raises:
+        UserError: there are none, or they cannot be dealt out evenly.
+    """
+    if size < 1 or size % world:
+        raise UserError(
+            f"{field}: {size} samples cannot be shared evenly by {world} processes; make it a positive multiple of "
+            f"{world}"
+        )
+    return size // world
+
+
 def barrier() -> None:
     """Wait until every process is here, however long that takes."""
     if dist.is_initialized():
-        dist.barrier(group=_hosts)
+        with bounded_elsewhere():
+            dist.barrier(group=_hosts)
 
 
 def gathered(value: T) -> list[T]:
@@ -97,7 +124,8 @@ def gathered(value: T) -> list[T]:
     if world() == 1:
         return [value]
     values: list[Any] = [None] * world()
-    dist.all_gather_object(values, value, group=_hosts)
+    with bounded_elsewhere():
+        dist.all_gather_object(values, value, group=_hosts)
     return values
 
 

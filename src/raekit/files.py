@@ -20,6 +20,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from raekit.errors import UserError
+from raekit.liveness import sign_of_life
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """System error numbers that mean there is no room: the disk's, or the user's share of it."""
@@ -31,7 +32,9 @@ os.umask(UMASK)
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's content as 64 hexadecimal digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    sign_of_life()
+    return digest
 
 
 @contextmanager
@@ -160,6 +163,7 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    sign_of_life()
 
 
 def _replace(temporary: Path, directory: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from raekit import shipped
 from raekit.errors import UserError
+from raekit.liveness import bounded_elsewhere
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 CONFIG_FILE = "config.json"
@@ -57,7 +58,8 @@ def _fetched(model: str, revision: str | None) -> Path:
 
     named = f"model {model!r}" + (f" at revision {revision!r}" if revision else "")
     try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=list(FETCHED)))
+        with bounded_elsewhere():  # the hub's client gives up on a server that is silent
+            return Path(snapshot_download(model, revision=revision, allow_patterns=list(FETCHED)))
     except RevisionNotFoundError:
         raise UserError(
             f"{named}: the repository has no such revision; name one of its branches, tags or commits"

@@ -216,7 +216,7 @@ def test_an_error_in_a_thread_reaches_the_caller(write_shard) -> None:
 
 
 def test_a_batch_that_the_ranks_cannot_share_is_refused(data) -> None:
-    with pytest.raises(UserError, match="batch_size 5: must be a positive multiple of the 2"):
+    with pytest.raises(UserError, match="batch_size: 5 samples cannot be shared evenly by 2 processes"):
         Loader(data, 5, world=2)
 
 

@@ -67,5 +67,5 @@ def test_what_cannot_be_used_is_counted_written_down_and_told(tmp_path: Path, ca
 
 def test_a_batch_that_the_processes_cannot_share_is_refused() -> None:
     for size, world in ((5, 2), (0, 1)):
-        with pytest.raises(UserError, match=f"how_many {size}: must be a positive multiple of the {world} processes"):
+        with pytest.raises(UserError, match=f"how_many: {size} samples cannot be shared evenly by {world} processes"):
             Positions(size, world=world)

@@ -279,7 +279,7 @@ def stuck(folder: Path) -> Path:
 def test_a_stuck_loader_is_reported_with_its_stack(tmp_path: Path) -> None:
     values = tiny_recipes.stage1(tmp_path)
     pipe = stuck(tmp_path / "pictures") / "green_circle.png"
-    trainer = Trainer(tiny_recipes.resolve(values, steps=2, stuck_after_seconds=1.0))
+    trainer = Trainer(tiny_recipes.resolve(values, steps=2, stuck_after_seconds=2.0))
     codes = []
     is_left = threading.Event()
 

@@ -113,7 +113,7 @@ def test_processes_share_each_micro_batch(tmp_path: Path, monkeypatch: pytest.Mo
         assert part.positions.tolist() == whole.positions[2 * rank : 2 * rank + 2].tolist()
         assert torch.equal(part.latent, whole.latent[2 * rank : 2 * rank + 2])
         assert following.positions[0] == part.positions[0] + 4
-    with pytest.raises(UserError, match="micro_batch_size: 3 cannot be shared by 2 processes"):
+    with pytest.raises(UserError, match="micro_batch_size: 3 samples cannot be shared evenly by 2 processes"):
         next(stage.batches(0, 3))
 
 

@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from raekit.training.saving.starting import Starting, Stopped
+
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, e.g. recipes/nano/generator.yaml.")],
@@ -22,12 +24,21 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run.")] = False,
 ) -> None:
     """Train a stage. Ctrl-C, SIGTERM and SIGUSR1 save a checkpoint and leave; --resume continues bit for bit."""
+    try:
+        with Starting():
+            _train(recipe, overrides or [], run, resume)
+    except Stopped as stopped:
+        typer.echo(f"stopped by {stopped}")
+        raise
+
+
+def _train(recipe: Path, overrides: Sequence[str], run: Path | None, resume: bool) -> None:
     from raekit import distributed
     from raekit.training.loop import Trainer
     from raekit.training.recipe import load_recipe
     from raekit.training.saving.run import finished_artefact
 
-    changes = [*(overrides or []), *([f"run={run}"] if run else [])]
+    changes = [*overrides, *([f"run={run}"] if run else [])]
     settings = load_recipe(recipe, changes)
     if resume and (finished := finished_artefact(settings.run, settings.train.steps)) is not None:
         typer.echo(f"finished already: {finished} after step {settings.train.steps}; raise train.steps to train on")
@@ -37,7 +48,7 @@ def train(
         typer.echo(f"{distributed.world()} processes; {trainer.placement.layout.reason}")
     artefact = trainer.train()
     if artefact is None:
-        command = _resuming(recipe, overrides or [], trainer.run.path)
+        command = _resuming(recipe, overrides, trainer.run.path)
         typer.echo(f"stopped after step {trainer.step}; continue with: {command}")
     else:
         typer.echo(f"wrote {artefact}")

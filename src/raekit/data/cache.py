@@ -32,6 +32,7 @@ from raekit.data import storage
 from raekit.data.storage import Precision
 from raekit.errors import UserError
 from raekit.files import write_atomically
+from raekit.liveness import sign_of_life
 
 WRITERS = 2
 """Threads that hash and write chunks while the next one is computed."""
@@ -201,6 +202,7 @@ class TensorCache:
             content = load_file(self.path / _name(chunk))
         except (OSError, SafetensorError):
             return False
+        sign_of_life()
         return header is not None and _checksum(content, header) == header["sha256"]
 
     def _chunk(self, number: int) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from raekit.data.fingerprint import fingerprint_of
 from raekit.data.records import CAPTION_FIELDS, captions_in, described
 from raekit.data.sample import BadSample, Pixels, Sample, Source, SourceConfig
 from raekit.errors import UserError
+from raekit.liveness import bounded_elsewhere
 
 INSTALL_LINE = "pip install 'raekit[datasets]'"
 
@@ -136,7 +137,8 @@ def load_table(config: TableConfig, is_streamed: bool = False) -> Any:
             return table.to_iterable_dataset() if is_streamed else table
         place = str(folder) if folder.is_dir() else config.path
         asked = {"split": config.split, "revision": config.revision, "streaming": is_streamed}
-        return datasets.load_dataset(place, config.subset, **asked)
+        with bounded_elsewhere():  # the hub's client gives up on a server that is silent
+            return datasets.load_dataset(place, config.subset, **asked)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         why = " ".join(str(error).split())[:300]
         if folder.is_dir():

@@ -13,9 +13,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ClassVar, Generic, TypeVar
 
+from raekit import distributed
 from raekit.data.quarantine import Quarantine, Skipped
 from raekit.data.readahead import in_order
-from raekit.errors import UserError
+from raekit.liveness import sign_of_life
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -59,8 +60,7 @@ class PositionLoader(ABC, Generic[T]):
         threads: int = 2,
         prefetch: int = 4,
     ) -> None:
-        if batch_size < 1 or batch_size % world:
-            raise UserError(f"{self.size_field} {batch_size}: must be a positive multiple of the {world} processes")
+        distributed.share_of(batch_size, world, self.size_field)
         self.batch_size, self.rank, self.world = batch_size, rank, world
         self.position, self.stop = start_position, stop
         self.threads, self.prefetch = threads, prefetch
@@ -110,7 +110,8 @@ class PositionLoader(ABC, Generic[T]):
         return self.read(range(start + size * self.rank // self.world, start + size * (self.rank + 1) // self.world))
 
     def _report(self, skipped: Sequence[Skipped]) -> None:
-        """Name the first few that cannot be used; then say how many there are each time their number has doubled."""
+        """A batch is there. Name the first few that cannot be used; then say how many whenever their number doubled."""
+        sign_of_life()
         self.num_skipped += len(skipped)
         if self.quarantine is not None and skipped:
             self.quarantine.add(skipped)

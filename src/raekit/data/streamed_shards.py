@@ -47,6 +47,7 @@ from raekit.data.tar import Span, index_tar
 from raekit.errors import UserError
 from raekit.files import write_atomically
 
+from raekit.liveness import sign_of_life
 _log = logging.getLogger(__name__)
 
 SIZES = "sizes.json"
@@ -220,6 +221,8 @@ class StreamedShards(Source):
         except _Broken as error:
             return error
         if note is not None:
+        finally:
+            sign_of_life()
             write_atomically(note, f"{count}\n".encode())
         return count
 

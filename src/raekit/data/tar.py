@@ -22,6 +22,7 @@ from types import TracebackType
 from raekit.data.sources import PREPARERS
 from raekit.errors import UserError
 from raekit.files import atomic_file, write_atomically
+from raekit.liveness import sign_of_life
 
 _log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ def index_tar(path: Path) -> TarIndex:
         if held := _held_index(path, cache, stamp):
             return held
     index = _scan(path)
+    sign_of_life()
     record = {"stamp": stamp, "keys": index.keys, "members": index.members}
     cache = beside if os.access(path.parent, os.W_OK) else elsewhere
     try:

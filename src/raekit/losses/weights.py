@@ -14,6 +14,7 @@ from torch import Tensor
 
 from raekit.checkpoint import load_safetensors
 from raekit.errors import UserError
+from raekit.liveness import bounded_elsewhere
 
 FILE = "model.safetensors"
 """The weights in a directory and in a hub repository, unless another file is named."""
@@ -53,7 +54,8 @@ def _download(match: re.Match[str], field: str) -> str:
 
     file = match["file"] or FILE
     try:
-        return hf_hub_download(match["repo"], file, revision=match["revision"])
+        with bounded_elsewhere():  # the hub's client gives up on a server that is silent
+            return hf_hub_download(match["repo"], file, revision=match["revision"])
     except (OSError, EntryNotFoundError, HFValidationError) as error:
         reason = " ".join(str(error).split(". ")[0].split())
         raise UserError(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from raekit.errors import UserError
+from raekit.liveness import sign_of_life
 from raekit.transport.path import per_sample
 
 SMALLEST_STEP = 1e-7
@@ -155,6 +156,7 @@ def steps_of(times: Tensor) -> Iterator[tuple[int, float, float]]:
     """``(index, t, next t)`` of each step."""
     for step, (t, t_next) in enumerate(pairwise(times.tolist())):
         yield step, t, t_next
+        sign_of_life()
 
 
 def batch_of(t: float, z: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ from raekit.data.storage import Precision
 from raekit.data.transforms import CHANCE_CROPS, to_float
 from raekit.device import ON_HOST
 from raekit.errors import UserError
+from raekit.liveness import phase, sign_of_life
 
 _log = logging.getLogger(__name__)
 
@@ -125,10 +126,7 @@ class CachedData:
         Raises:
             UserError: the processes do not divide ``size``.
         """
-        world = distributed.world()
-        if size % world:
-            raise UserError(f"micro_batch_size: {size} cannot be shared by {world} processes; make it a multiple")
-        share = size // world
+        share = distributed.share_of(size, distributed.world(), "micro_batch_size")
         starts = count(position + distributed.rank() * share, size)
         return in_order(lambda first: self._batch(range(first, first + share)), starts, READ_THREADS, AHEAD)
 
@@ -157,11 +155,11 @@ class CachedData:
         num_rows = int(self._offsets[-1])
         cache = TensorCache(settings.folder / "latents", key, num_rows, CHUNK_ROWS, settings.precision)
         missing = _own_share(cache, settings)
-        with cache.filling() as write:
+        with phase("filling the cache of latents"), cache.filling() as write:
             read = in_order(self._read_rows, missing, READ_THREADS, ahead=1)
             for rows, (images, facts) in zip(track(missing, "latents", transient=True), read, strict=True):
                 image = to_float(torch.from_numpy(images).to(latent_space.device))
-                latents = [latent_space.encode(part).float().cpu() for part in torch.split(image, ENCODE_BATCH)]
+                latents = [_encoded(latent_space, part) for part in torch.split(image, ENCODE_BATCH)]
                 write(rows, {"latent": torch.cat(latents)}, facts)
         _meet(cache, "latents", bool(missing))
         return cache
@@ -237,18 +235,25 @@ def _fill_features(conditioner: PromptConditioner, texts: Sequence[str], setting
     precision = settings.text_precision
     cache = TensorCache(settings.folder / "features", key, len(texts), CHUNK_ROWS, precision, channel=-1)
     missing = _own_share(cache, settings)
-    with cache.filling() as write:
+    with phase("filling the cache of text features"), cache.filling() as write:
         for rows in track(missing, description="text features", transient=True):
             # Prompts of like length side by side: less padding to compute.
             order = sorted(rows, key=lambda row: len(texts[row]))
-            parts = [
-                conditioner.pack(conditioner.features([texts[row] for row in order[i : i + READ_BATCH]]))
-                for i in range(0, len(order), READ_BATCH)
-            ]
+            parts = []
+            for i in range(0, len(order), READ_BATCH):
+                parts.append(conditioner.pack(conditioner.features([texts[row] for row in order[i : i + READ_BATCH]])))
+                sign_of_life()
             back = torch.tensor(order).argsort()
             write(rows, {name: torch.cat([part[name].cpu() for part in parts])[back] for name in parts[0]})
     _meet(cache, "text features", bool(missing))
     return cache
+
+
+def _encoded(latent_space: Autoencoder, pictures: Tensor) -> Tensor:
+    """Latents ``[B,C,h,w]`` of pictures ``[B,3,H,W]``, in main memory."""
+    latent = latent_space.encode(pictures).float().cpu()
+    sign_of_life()
+    return latent
 
 
 def _content_of(dataset: Dataset) -> dict[str, Any]:

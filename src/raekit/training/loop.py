@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from torch import Tensor, nn
@@ -42,14 +41,8 @@ from raekit.training.planning.work import Checkpointing
 from raekit.training.saving.run import RunDirectory
 from raekit.training.saving.signals import StopRequest
 from raekit.training.saving.snapshots import EMA_GROUP, Progress, Snapshots
-from raekit.training.stage import Micro, Player, Recipe, Stage, Terms, TrainConfig
+from raekit.training.stage import Micro, Player, Recipe, Stage, Terms
 from raekit.training.supply import OutOfData, Supply
-
-NOT_COUNTED = (
-    *(UserError, ValueError, TypeError, RuntimeError, AttributeError, LookupError),
-    *(AssertionError, ArithmeticError, ImportError, OSError, StrictDataclassError),
-)
-"""What networks of others raise that cannot be counted by their shapes; the last is what transformers' configs do."""
 
 _log = logging.getLogger(__name__)
 
@@ -73,26 +66,40 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, is_resumed: bool = False) -> None:
-        self.recipe = recipe
-        torch.set_float32_matmul_precision(recipe.train.float32_matmul_precision)
-        self.device = distributed.join(pick_device(recipe.train.device))
-        check_agreement(recipe, is_resumed)
-        check_shares(recipe.train, distributed.world())
-        self.run = RunDirectory(recipe.run, recipe, is_resumed, recipe.train.tensorboard)
+        self.recipe, train = recipe, recipe.train
+        torch.set_float32_matmul_precision(train.float32_matmul_precision)
+        self.watchdog = Watchdog(train.stuck_after_seconds, recipe.run, train.compile)
+        with self.watchdog, contextlib.ExitStack() as undo:
+            with self.watchdog.phase("joining the other processes and opening the run directory"):
+                self.device = distributed.join(pick_device(train.device))
+                check_agreement(recipe, is_resumed)
+                field = "batch_size" if train.micro_batch_size is None else "micro_batch_size"
+                distributed.share_of(train.micro_batch, distributed.world(), f"train.{field}")
+                self.run = RunDirectory(recipe.run, recipe, is_resumed, train.tensorboard)
+                undo.callback(self.run.lock.release)
+            with self.watchdog.phase("reading weights and opening the data"):
+                self._build()
+            if is_resumed:
+                with self.watchdog.phase("reading a checkpoint"):
+                    self._resume()
+            undo.pop_all()
+
+    def _build(self) -> None:
+        recipe = self.recipe
         self.stage: Stage = STAGES[recipe.stage](recipe, self.device)
         wrap(self.stage.blocks(), recipe.train.compile, pick_checkpointing(self.stage))
         self.placement = place(self.stage)
         self.seats = [self._seat(player) for player in self.stage.players()]
         self.updaters = {name: updater for seat in self.seats for name, updater in seat.updaters.items()}
         self.progress, self.supply = Progress(0, 0), Supply[Any](iter(()))
-        self.watchdog = Watchdog(recipe.train.stuck_after_seconds, self.run.path, recipe.train.compile)
         self.guards = Guards(recipe.train.guards, recipe.train.max_bad_steps, self.updaters, self.device)
         self.snapshots = Snapshots(self.run, self.stage, self.updaters, [self.guards])
-        if is_resumed:
-            self.progress = self.snapshots.resume()
-            self._recall()
-            self._check_not_past()
-            self.run.peers.by_first(self.run.write_papers)
+
+    def _resume(self) -> None:
+        self.progress = self.snapshots.resume()
+        self._recall()
+        self._check_not_past()
+        self.run.peers.by_first(self.run.write_papers)
 
     @property
     def step(self) -> int:
@@ -118,20 +125,24 @@ class Trainer:
         train, steps = self.recipe.train, self.recipe.train.steps
         if (finished := self.run.finished(steps)) is not None and self.step == steps:
             return finished
-        with self.run, StopRequest(self.run.peers, train.stop_seconds) as stop, progress_bar() as progress:
+        stopping = StopRequest(self.run.peers, train.stop_seconds)
+        with self.watchdog, self.run, stopping as stop, progress_bar() as progress:
             task = progress.add_task(self.recipe.stage, total=steps, completed=self.step, note="")
             while self.step < steps and not stop.asked():
                 try:
                     self._stretch(stop, progress, task)
                 except BadRow as bad:
-                    self._go_back(bad.row)
+                    with self.watchdog.phase("going back to a checkpoint"):
+                        self._go_back(bad.row)
                 except OutOfData:
                     if self.step == 0 or distributed.world() > 1:  # nothing to save; others are in the midst of a step
                         raise
                     break
-            self.snapshots.settle(self.progress)
+            with self.watchdog.phase("saving a checkpoint"):
+                self.snapshots.settle(self.progress)
             self.run.peers.by_each(self._tell_failure)
-            return self._finish() if self.step == steps else None
+            with self.watchdog.phase("exporting"):
+                return self._finish() if self.step == steps else None
 
     def _stretch(self, stop: StopRequest, progress: Bar, task: Any) -> None:
         """Steps from the current position of the data stream, to the end or until somebody asks to stop."""
@@ -140,7 +151,7 @@ class Trainer:
         num_micros, is_alone = self.recipe.train.batch_size // self.recipe.train.micro_batch, distributed.world() == 1
         self.supply = Supply(meter.waiting(self._batches(), "read_wait"), 0 if is_alone else 2 * num_micros)
         micros = self.watchdog.watching(meter.waiting(self.ready(self.supply)))
-        with self.watchdog, contextlib.closing(micros):
+        with contextlib.closing(micros):
             while self.step < self.recipe.train.steps and not stop.asked(self.supply.failure is not None):
                 meter.add(self.train_step(micros), self.recipe.train.batch_size)
                 self._bookkeeping(meter, progress, task)
@@ -184,7 +195,6 @@ class Trainer:
 
     def _check_not_past(self) -> None:
         if self.step > (steps := self.recipe.train.steps):
-            self.run.lock.release()
             raise UserError(
                 f"train.steps: {steps}, but run {str(self.run.path)!r} is at step {self.step} already; raise "
                 "train.steps, or name another directory with --run"
@@ -263,12 +273,12 @@ class Trainer:
             self._write_log({**values, **self._rates(), **self._counts(), **self.guards.counts})
             progress.update(task, note=f"loss {values.get('loss', 0):.4f}  {values['images_per_second']:.0f} images/s")
         if self.step % train.save_every_steps == 0 or is_last:
-            with self.watchdog.paused():
+            with self.watchdog.phase("saving a checkpoint"):
                 self.save()
                 if distributed.is_main():
                     self.run.plot()
         if self.step % train.sample_every_steps == 0 or is_last:
-            with self.watchdog.paused():
+            with self.watchdog.phase("evaluating and drawing"):
                 self._look()
             meter.pause()
 
@@ -327,20 +337,6 @@ class Trainer:
                 average.swap()
 
 
-def check_shares(train: TrainConfig, world: int) -> None:
-    """See that the processes share a micro-batch evenly, before anything is read.
-
-    Raises:
-        UserError: they do not; the setting that says its size is named.
-    """
-    if train.micro_batch % world:
-        name = "batch_size" if train.micro_batch_size is None else "micro_batch_size"
-        raise UserError(
-            f"train.{name}: {train.micro_batch} samples cannot be shared evenly by {world} processes; make it a "
-            f"multiple of {world}"
-        )
-
-
 def pick_checkpointing(stage: Stage) -> Checkpointing:
     """Which blocks of a stage keep only their input: as its recipe says, or what fits into the GPU by estimate.
 
@@ -351,15 +347,30 @@ def pick_checkpointing(stage: Stage) -> Checkpointing:
     asked = asked_checkpointing(train)
     if asked is not None or stage.device.type != "cuda":
         return asked or "none"
+    try:
+        return _fitting(stage) or "full"
+    except NotCounted as error:
+        _log.warning("checkpoint_activations: memory cannot be estimated (%s); taking full, name another mode", error)
+        return "full"
+
+
+class NotCounted(Exception):
+    """A stage holds a network that cannot be counted by its shapes."""
+
+
+def _fitting(stage: Stage) -> Checkpointing | None:
+    """By estimate; None where nothing fits.
+
+    Raises:
+        NotCounted: there is none.
+    """
     trained = sum(parameter.numel() for parameter in stage.parameters().values())
     room = torch.cuda.get_device_properties(stage.device).total_memory * RESERVE
-    layout = layout_of(trained, train.parallel)
+    layout = layout_of(trained, stage.config.train.parallel)
     try:
-        return fitting_checkpointing(stage.parts(stage.config), train, layout, room) or "full"
-    except NOT_COUNTED as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        _log.warning("checkpoint_activations: memory cannot be estimated (%s); taking full, name another mode", reason)
-        return "full"
+        return fitting_checkpointing(stage.parts(stage.config), stage.config.train, layout, room)
+    except Exception as error:  # networks of others, and their settings, raise almost anything
+        raise NotCounted((str(error).splitlines() or [type(error).__name__])[0]) from error
 
 
 def _logged(group: str, quantity: str) -> str:

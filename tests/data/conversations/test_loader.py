@@ -36,7 +36,7 @@ def test_batches_come_in_order_from_any_position() -> None:
 def test_processes_share_a_batch() -> None:
     parts = [positions(ConversationLoader(Numbers(), 4, rank, world=2), 2) for rank in (0, 1)]
     assert parts == [[[0, 1], [4, 5]], [[2, 3], [6, 7]]]
-    with pytest.raises(UserError, match="micro_batch_size 3: must be a positive multiple of the 2 processes"):
+    with pytest.raises(UserError, match="micro_batch_size: 3 samples cannot be shared evenly by 2 processes"):
         ConversationLoader(Numbers(), 3, world=2)
 
 

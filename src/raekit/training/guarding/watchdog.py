@@ -1,13 +1,15 @@
 """A watchdog: a run that hangs says where, and ends, so that a scheduler can start it again.
 
-In: a sign of life at every micro-batch and every step. Out: nothing, as long as they come. When none came for
-``train.stuck_after_seconds`` the process writes the stack of each of its threads to ``stuck_rank_N.txt`` in the run
-directory and to stderr, and leaves with code 75 ("try again later" of sysexits.h). What usually hangs is a reader on a
-file system or a network that does not answer, or a collective that waits for a process which hangs or is gone.
+In: a sign of life at every micro-batch and every step, and, in long work, whenever a part of it is done
+(``liveness.py``). Out: nothing, as long as they come. When none came for ``train.stuck_after_seconds``, or in long work
+for :data:`PATIENCE` times that, the process writes the stack of each of its threads to ``stuck_rank_N.txt`` in the run
+directory and to stderr, and leaves with code 75 ("try again later" of sysexits.h). What usually hangs is a file system
+or a network that does not answer, or a collective that waits for a process which hangs or is gone.
 
-Evaluation, saving and compiling take as long as they take and are not watched, nor is the time in which the whole
-process was stopped (a suspended job, a debugger). A hang inside native code that never lets go of Python's lock is not
-seen: nothing in Python runs then.
+Long work is all but the steps: starting, evaluation, pictures, saving, compiling, exporting. A host that waits there
+for another one is not stuck, as the other is watched itself; nor is a process that was stopped for a while (a
+suspended job, a debugger). A hang inside native code that never lets go of Python's lock is not seen: nothing in Python
+runs then.
 """
 
 from __future__ import annotations
@@ -24,25 +26,29 @@ from types import TracebackType
 from typing import TypeVar
 
 from raekit import distributed
+from raekit.liveness import watched_by
 
 T = TypeVar("T")
 
 EXIT_STUCK = 75
 """Exit code of a process that hung."""
+PATIENCE = 10
+"""Times ``train.stuck_after_seconds`` that long work may go on without a sign of life: 80 minutes by default, in which
+the slowest disks write the largest checkpoint of a process."""
 LOOKS = 20
-"""How often the watchdog looks, per time that it waits for; at least every :data:`LONGEST_NAP` seconds."""
+"""How often the watchdog looks, per ``train.stuck_after_seconds``; at least every :data:`LONGEST_NAP` seconds."""
 LONGEST_NAP = 5.0
 WRITING_SECONDS = 20.0
 """Most time for the report: the file system it goes to may be what hangs."""
 
 
 class Watchdog:
-    """Watches while it is entered.
+    """Watches while it is entered, which may be more than once, one after the other.
 
     Args:
-        seconds: without a sign of life after which the process is stuck; None = never.
+        seconds: without a sign of life after which a process in the midst of its steps is stuck; None = never.
         run: the run directory.
-        is_compiled: whether ``torch.compile`` is used; its work is then not watched.
+        is_compiled: whether ``torch.compile`` is used; its work is long.
         leave: called with the exit code.
         clock: in seconds.
     """
@@ -58,19 +64,23 @@ class Watchdog:
         self.seconds, self.run, self._leave, self._clock = seconds, run, leave, clock
         self._last = clock()
         self._doing = "starting"
-        self._num_pauses = 0
+        self._phases: list[str] = []
+        self._is_stepping, self._is_excused = False, False
+        self._thread = threading.get_ident()
         self._lock = threading.Lock()
         self._is_compiled = is_compiled
         self._entered = ExitStack()
 
     def __enter__(self) -> Watchdog:
-        self.beat("starting")
+        self.beat(self._doing)
+        self._thread = threading.get_ident()
         if self.seconds is None:
             return self
         is_done = threading.Event()
         self._entered.callback(is_done.set)
+        self._entered.enter_context(watched_by(self))
         if self._is_compiled:
-            self._entered.enter_context(paused_while_compiling(self))
+            self._entered.enter_context(phase_while_compiling(self))
         threading.Thread(target=self._watch, args=(self.seconds, is_done.wait), name="watchdog", daemon=True).start()
         return self
 
@@ -79,40 +89,75 @@ class Watchdog:
     ) -> None:
         self._entered.close()
 
+    @property
+    def doing(self) -> str:
+        """What is done now, in a few words."""
+        return self._phases[-1] if self._phases else self._doing
+
     def beat(self, doing: str) -> None:
         """A sign of life, and what is done from here on, in a few words."""
         self._last, self._doing = self._clock(), doing
 
+    def sign(self) -> None:
+        """A sign of life in long work, from any thread; a step is not alive because something else goes on."""
+        if self._is_patient:
+            self._last = self._clock()
+
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Does not watch within the block, for what may take long."""
-        self.pause()
+    def phase(self, doing: str) -> Iterator[None]:
+        """Long work, within the block."""
+        self.begin(doing)
         try:
             yield
         finally:
-            self.go_on()
+            self.end(doing)
 
-    def pause(self) -> None:
-        """Stop watching, until :meth:`go_on` was called as often as this."""
+    def begin(self, doing: str) -> None:
+        """Long work begins, until :meth:`end` is called with the same words."""
         with self._lock:
-            self._num_pauses += 1
-
-    def go_on(self) -> None:
-        """Watch again, from now."""
-        with self._lock:
-            self._num_pauses -= 1
+            self._phases.append(doing)
             self._last = self._clock()
 
+    def end(self, doing: str) -> None:
+        """It is done; what was done before it goes on, from now."""
+        with self._lock:
+            self._phases.remove(doing)
+            self._last = self._clock()
+
+    @contextmanager
+    def excused(self) -> Iterator[None]:
+        """Does not watch within the block, in long work of the thread that entered."""
+        if threading.get_ident() != self._thread or not self._is_patient or self._is_excused:
+            yield
+            return
+        self._is_excused = True
+        try:
+            yield
+        finally:
+            self._last, self._is_excused = self._clock(), False
+
     def watching(self, items: Iterator[T]) -> Generator[T, None, None]:
-        """The same items; a wait for one of them, and the work on it, are known for what they are."""
-        while True:
-            self.beat("waiting for data")
-            try:
-                item = next(items)
-            except StopIteration:
-                return
-            self.beat("a training step")
-            yield item
+        """The same items; a wait for one of them, and the work on it, are known for what they are.
+
+        These are the steps, until the generator is closed.
+        """
+        self._is_stepping = True
+        try:
+            while True:
+                self.beat("waiting for data")
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+                self.beat("a training step")
+                yield item
+        finally:
+            self._is_stepping = False
+            self.beat("between steps and the end")
+
+    @property
+    def _is_patient(self) -> bool:
+        return bool(self._phases) or not self._is_stepping
 
     def _watch(self, seconds: float, is_done_after: Callable[[float], bool]) -> None:
         nap = min(seconds / LOOKS, LONGEST_NAP)
@@ -123,7 +168,8 @@ class Watchdog:
             if stopped > max(seconds / 2, nap):  # nothing ran here either: the process itself was stopped
                 self._last += stopped
             before = now
-            if self._num_pauses == 0 and now - self._last > seconds:
+            limit = seconds * PATIENCE if self._is_patient else seconds
+            if not self._is_excused and now - self._last > limit:
                 self._give_up(now - self._last)
                 return
 
@@ -132,11 +178,12 @@ class Watchdog:
         late = threading.Timer(WRITING_SECONDS, self._leave, (EXIT_STUCK,))
         late.daemon = True
         late.start()
-        path = self.run / f"stuck_rank_{distributed.rank()}.txt"
+        rank, times = distributed.announced_rank(), f"{PATIENCE} times " if self._is_patient else ""
+        path = self.run / f"stuck_rank_{rank}.txt"
         words = (
-            f"error: process {distributed.rank()} is stuck: no sign of life for {silence:.0f} s "
-            f"(train.stuck_after_seconds) while {self._doing}; the stack of each thread follows and is in {path}; "
-            f"--resume goes on from the last checkpoint; exit code {EXIT_STUCK}\n"
+            f"error: process {rank} is stuck: no sign of life for {silence:.0f} s "
+            f"({times}train.stuck_after_seconds) while {self.doing}; the stack of each thread follows "
+            f"and is in {path}; --resume goes on from the last checkpoint; exit code {EXIT_STUCK}\n"
         )
         stderr = sys.__stderr__
         if stderr is not None:
@@ -144,6 +191,7 @@ class Watchdog:
             stderr.flush()
             faulthandler.dump_traceback(stderr)
         try:
+            self.run.mkdir(parents=True, exist_ok=True)
             with path.open("w", encoding="utf-8") as file:
                 file.write(words)
                 file.flush()
@@ -155,22 +203,22 @@ class Watchdog:
 
 
 @contextmanager
-def paused_while_compiling(watchdog: Watchdog) -> Iterator[None]:
-    """Within the block the watchdog does not watch while ``torch.compile`` is at work."""
+def phase_while_compiling(watchdog: Watchdog) -> Iterator[None]:
+    """Within the block ``torch.compile`` is long work whenever it is at work."""
     from torch._dynamo.callback import callback_handler
 
-    def pause(event: object) -> None:
+    def begin(event: object) -> None:
         del event
-        watchdog.pause()
+        watchdog.begin("compiling")
 
-    def go_on(event: object) -> None:
+    def end(event: object) -> None:
         del event
-        watchdog.go_on()
+        watchdog.end("compiling")
 
-    callback_handler.register_start_callback(pause)
-    callback_handler.register_end_callback(go_on)
+    callback_handler.register_start_callback(begin)
+    callback_handler.register_end_callback(end)
     try:
         yield
     finally:
-        callback_handler.remove_start_callback(pause)
-        callback_handler.remove_end_callback(go_on)
+        callback_handler.remove_start_callback(begin)
+        callback_handler.remove_end_callback(end)

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from raekit import distributed
 from raekit.errors import UserError
+from raekit.liveness import bounded_elsewhere
 
 T = TypeVar("T")
 
@@ -50,7 +51,8 @@ class Peers:
         if self.group is None:
             return [value]
         values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value, group=self.group)
+        with bounded_elsewhere():
+            dist.all_gather_object(values, value, group=self.group)
         return values
 
     def by_first(self, action: Callable[[], T]) -> T:

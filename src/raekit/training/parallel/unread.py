@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from raekit.conditioning.language_model import language_model_files, language_model_outline
 from raekit.errors import UserError
+from raekit.liveness import sign_of_life
 from raekit.training.parallel.sharding import cut_like, piece
 
 _log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class Unread:
                     f"{list(parameter.shape)}; write train.parallel.strategy: ddp, or mend its config.json"
                 )
             piece(parameter).copy_(piece(cut_like(value.to(parameter.device), parameter)))
+            sign_of_life()
 
     def _word_layers(self) -> Iterator[Any]:
         """The table of words and the last layer, which have a row for each word."""
