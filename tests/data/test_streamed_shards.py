@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -239,3 +240,53 @@ def test_pixels_are_those_of_a_source_read_at_random(shards: str, tmp_path: Path
     streamed = build_dataset(DataConfig.model_validate(settings))
     for position in range(20):
         assert torch.equal(torch.from_numpy(straight[position].image), torch.from_numpy(streamed[position].image))
+
+
+FAILING_DISK = Path("/proc/self/mem")
+"""A file whose first byte cannot be read: the system answers as for a disk that fails (EIO)."""
+
+
+def test_a_disk_that_fails_is_read_again_and_its_shard_is_not_passed_over(
+    shards: str, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "sizes.json").write_text(json.dumps({f"web-{n}.tar": 5 for n in range(4)}))
+    tar, whole = tmp_path / "web-1.tar", tmp_path / "whole.tar"
+    tar.rename(whole)
+    tar.symlink_to(FAILING_DISK)
+    with pytest.raises(UserError, match=r"web-1\.tar: cannot be read .*Input/output error.*see to the disk"):
+        source(shards, retry_minutes=0)[7]
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:  # it is well again
+            tar.unlink()
+            whole.rename(tar)
+
+    monkeypatch.setattr("raekit.data.remote.time.sleep", pause)
+    assert source(shards)[7].caption == "number 7" and pauses == [1, 2]
+
+
+def test_a_disk_that_fails_in_the_midst_of_an_open_shard_stops_the_run(shards: str, monkeypatch) -> None:
+    stream = source(shards, retry_minutes=0)
+    assert stream[7].caption == "number 7"
+    with FAILING_DISK.open("rb") as failing:
+        monkeypatch.setattr(stream._open.get(1), "_file", failing.fileno())
+        with pytest.raises(UserError, match=r"web-1\.tar: cannot be read .*see to the disk"):
+            stream[8]
+
+
+def test_a_shard_that_is_replaced_on_its_server_is_told_once(
+    shards: str, server, tmp_path: Path, write_shard, caplog
+) -> None:
+    address, _ = server
+    settings = {"cache": str(tmp_path / "copies"), "cache_gigabytes": 1e-9, "shards_ahead": 1}
+    stream = source(f"{address}/web-{{0..1}}.tar", **settings)
+    assert [stream[index].caption for index in (9, 0)] == ["number 9", "number 0"]  # each fetched twice by now
+    assert "was replaced" not in caplog.text
+    write_shard("web-0.tar", range(10, 15))
+    os.utime(tmp_path / "web-0.tar", (1e9, 1e9))
+    again = source(f"{address}/web-{{0..1}}.tar", **settings)
+    assert [again[index].caption for index in (9, 0)] == ["number 9", "number 10"]
+    (line,) = [record.message for record in caplog.records if "was replaced" in record.message]
+    assert "web-0.tar" in line and "give changed shards another name" in line

@@ -3,8 +3,8 @@
 In: addresses such as ``https://host/web-{000..120}.tar`` or ``s3://bucket/web-*.tar``, or plain paths. Out: local
 paths. A file is fetched whole, under another name, and renamed when it is complete, so that any server will do and any
 number of processes on a machine share one copy. The folder of copies keeps to a size: what was used longest ago goes
-first. A server that fails for a while is asked again for minutes; what it refuses, or lacks, is told at once. Needs
-``pip install 'raekit[remote]'`` (fsspec) as soon as an address is not a path.
+first. A server that fails for a while is asked again for minutes, and so is a disk; what it refuses, or lacks, is told
+at once. Needs ``pip install 'raekit[remote]'`` (fsspec) as soon as an address is not a path.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from typing import Any, TypeVar
 
 from raekit.data.patterns import expand, expand_braces
 from raekit.errors import UserError
-from raekit.files import DISK_FULL, disk_sentence, flush
+from raekit.files import DISK_FULL, disk_sentence, flush, write_atomically
 
 T = TypeVar("T")
+Sentence = Callable[[str, BaseException], UserError]
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,11 @@ REFUSED = (400, 401, 403, 410)
 STALE_SECONDS = 600
 """Age of a half-fetched file that nobody writes to any more: far more than a server may be silent."""
 
-NOTE_SUFFIXES = (".lock", ".samples")
+REPLACED = (
+    "shard %s: was replaced on its server since it was first fetched (%s then, %s now), so its positions may hold "
+    "other samples; for an exact run give changed shards another name"
+)
+NOTE_SUFFIXES = (".lock", ".samples", ".identity")
 """Small files beside the copies, which stay when a copy goes."""
 
 
@@ -138,6 +143,19 @@ def identity_of(address: str, retry_seconds: float = RETRY_SECONDS) -> str:
     return f"{without_query(address)} {told.get('size')} {time_of}"
 
 
+def read_patiently(what: str, read: Callable[[], T], retry_seconds: float = RETRY_SECONDS) -> T:
+    """What ``read`` gives; a disk that fails is read again for ``retry_seconds``, as a server is asked again.
+
+    Raises:
+        UserError: it still fails, or may not be read; ``what`` begins the sentence.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        return _asked(what, read, time.monotonic() + retry_seconds, _unreadable)
+    except (_Refused, _Full) as error:
+        raise _unreadable(what, error) from None
+
+
 class RemoteFiles:
     """Local copies of files, fetched when they are asked for.
 
@@ -168,6 +186,7 @@ class RemoteFiles:
                 _touch(path)
                 return path
             _download(address, path, deadline)
+            _tell_if_replaced(address, path)
             self._make_room(path)
         return path
 
@@ -268,6 +287,20 @@ def _download(address: str, path: Path, deadline: float) -> None:
         half.unlink(missing_ok=True)
 
 
+def _tell_if_replaced(address: str, path: Path) -> None:
+    """Say so where a server now has another file under an address than the one that was first fetched from there."""
+    try:
+        identity = identity_of(address, 0)
+    except UserError:  # it gives files, and will not say anything of them
+        return
+    note = path.with_name(path.name + ".identity")
+    before = note.read_text(encoding="utf-8") if note.is_file() else None
+    if before not in (None, identity):
+        _log.warning(REPLACED, address, before, identity)
+    if before != identity:
+        write_atomically(note, identity.encode())
+
+
 class _Refused(Exception):
     """A server's answer that stays the same however often one asks."""
 
@@ -278,8 +311,8 @@ class _Full(Exception):
     errno = DISK_FULL[0]
 
 
-def _asked(address: str, ask: Callable[[], T], deadline: float) -> T:
-    """What a server answers; one that fails is asked again until the deadline, after pauses that grow.
+def _asked(address: str, ask: Callable[[], T], deadline: float, failing: Sentence | None = None) -> T:
+    """What a server answers, or a disk; one that fails is asked again until the deadline, after pauses that grow.
 
     Raises:
         UserError: it still fails.
@@ -300,7 +333,7 @@ def _asked(address: str, ask: Callable[[], T], deadline: float) -> T:
                 raise _Refused(str(error)) from None
             left = deadline - time.monotonic()
             if left <= 0:
-                raise _unreachable(address, error) from None
+                raise (failing or _unreachable)(address, error) from None
             pause = min(pause, left)
             _log.warning("%s: %s; asked again in %.0f s, for %.0f s more", address, _why(error), pause, left)
         time.sleep(pause)
@@ -361,3 +394,7 @@ def _unreachable(address: str, error: BaseException) -> UserError:
     return UserError(
         f"{address}: cannot be fetched ({_why(error)}); check address, network and credentials, then go on"
     )
+
+
+def _unreadable(what: str, error: BaseException) -> UserError:
+    return UserError(f"{what}: cannot be read ({_why(error)}); see to the disk, then go on with --resume")

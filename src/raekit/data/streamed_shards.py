@@ -10,7 +10,7 @@ That needs the number of samples in each shard. It is found in the ``manifest.js
 WebDataset's ``sizes.json`` beside the shards; otherwise each shard is read through once and the number is noted.
 
 A shard whose content is broken is fetched once more, then passed over as a whole, the same way every time; a server
-that does not answer for minutes stops the run, since what is read must not depend on the weather of the network.
+or a disk that fails for minutes stops the run, since what is read must not depend on the weather of the network.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from raekit.data.remote import (
     identity_of,
     is_remote,
     read_if_there,
+    read_patiently,
     without_query,
 )
 from raekit.data.sample import BadSample, Sample, Source, SourceConfig
@@ -46,8 +47,8 @@ from raekit.data.stream_order import StreamOrder
 from raekit.data.tar import Span, index_tar
 from raekit.errors import UserError
 from raekit.files import write_atomically
-
 from raekit.liveness import sign_of_life
+
 _log = logging.getLogger(__name__)
 
 SIZES = "sizes.json"
@@ -146,9 +147,9 @@ class StreamedShards(Source):
         picture = picture_of(members, self._suffixes)
         if picture is None:
             raise BadSample(f"{name}: holds no picture, but {', '.join(members)}")
-        contents = {kind: shard.read(members[kind]) for kind in SIDECARS if kind in members}
+        contents = {kind: self._read(shard, members[kind], number) for kind in SIDECARS if kind in members}
         caption, metadata = told(contents, name, self.config.caption)
-        image = decode_image(shard.read(picture), name)
+        image = decode_image(self._read(shard, picture, number), name)
         return Sample(image, caption, self.key_of(index), metadata)
 
     def order(self, seed: Sequence[int]) -> StreamOrder:  # type: ignore[override]
@@ -179,7 +180,7 @@ class StreamedShards(Source):
     def _content_of(self, address: str) -> str:
         if is_remote(address):
             return identity_of(address, self._retry_seconds)
-        return sketch_of(self._files.fetch(address))
+        return read_patiently(f"shard {address}", lambda: sketch_of(self._files.fetch(address)), self._retry_seconds)
 
     def _expect_shards(self, numbers: Iterable[int]) -> None:
         """Those that hold nothing of use are never opened."""
@@ -220,11 +221,15 @@ class StreamedShards(Source):
             count = len(self._whole(address).keys)
         except _Broken as error:
             return error
-        if note is not None:
         finally:
             sign_of_life()
+        if note is not None:
             write_atomically(note, f"{count}\n".encode())
         return count
+
+    def _read(self, shard: OpenShard, span: Span, number: int) -> bytes:
+        """The content of a member; of a disk that fails, as soon as it does no longer."""
+        return read_patiently(f"shard {self.addresses[number]}", lambda: shard.read(span), self._retry_seconds)
 
     def _open_shard(self, number: int) -> OpenShard | str:
         """A shard, or why it cannot be read."""
@@ -242,22 +247,27 @@ class StreamedShards(Source):
         return shard
 
     def _whole(self, address: str) -> OpenShard:
-        """A shard, fetched once more where its copy is broken: it may have been damaged on its way, or since then.
+        """A shard, fetched once more where its copy is broken or cannot be read: damaged on its way, or since then.
 
         Raises:
             _Broken: it is broken where it comes from.
+            UserError: the disk fails, and goes on failing.
         """
         try:
             return self._opened(address)
-        except _Broken:
-            self._files.forget(address)
-            return self._opened(address)
+        except (_Broken, OSError):
+            return read_patiently(f"shard {address}", lambda: self._opened_anew(address), self._retry_seconds)
+
+    def _opened_anew(self, address: str) -> OpenShard:
+        self._files.forget(address)
+        return self._opened(address)
 
     def _opened(self, address: str) -> OpenShard:
+        """Raises :class:`_Broken`, or OSError where a disk fails."""
         path = self._files.fetch(address)
         try:
             return OpenShard(path)
-        except (OSError, UserError) as error:
+        except (FileNotFoundError, UserError) as error:
             if not path.is_file():  # another process made room just now, or it was never there
                 return OpenShard(self._files.fetch(address))
             raise _Broken(str(error)) from None
