@@ -36,7 +36,8 @@ class Ended:
 
 @pytest.mark.parametrize("number", EARLY_SIGNALS)
 def test_a_signal_leaves_with_code_0_and_what_hangs_on_the_way_out_is_ended(number: signal.Signals) -> None:
-    ended, cleaned = Ended(), []
+    ended = Ended()
+    cleaned: list[bool] = []
     with pytest.raises(Stopped, match=f"{number.name} outside the steps") as stopped, Starting(0.05, ended):
         try:
             os.kill(os.getpid(), number)
