@@ -20,6 +20,7 @@ from raekit.device import pick_device, pick_precision
 from raekit.generate import ImageGenerator, build_generator
 from raekit.training.stage import Recipe
 from raekit.training.stage2 import Stage2, generator_config
+from raekit.trajectories import Trajectories
 
 
 def random_generator(recipe: Recipe, device: str = "auto") -> ImageGenerator:
@@ -59,6 +60,8 @@ def bench_sample(
     def draw() -> torch.Tensor:
         return generator.decode(latents())
 
+    # On the way, prompts are read already: what is left is the sampler by itself.
+    way = generator.trajectories(listed, steps=steps, guidance_scale=guidance_scale)
     drawn = latents()
     flops = cost.count_flops(draw, device)
     cost.forget_peak(device)
@@ -66,7 +69,7 @@ def bench_sample(
     peak = cost.peak_bytes(device)
     with torch.no_grad():
         reading = cost.seconds_of(lambda: generator._read(listed), device, repeats)
-    sampling = cost.seconds_of(latents, device, repeats)
+    sampling = cost.seconds_of(lambda: Trajectories(way.route, way.jobs, way.batch_size).finish(), device, repeats)
     decoding = cost.seconds_of(lambda: generator.decode(drawn), device, repeats)
     precision = pick_precision(generator.precision, device)
     return BenchReport(
@@ -78,5 +81,5 @@ def bench_sample(
         call_flops=flops,
         matmul_tflops=matmul_speed(device, precision),
         peak_bytes=peak,
-        part_seconds={"prompts": reading, "sampler": max(sampling - reading, 0.0), "decoder": decoding},
+        part_seconds={"prompts": reading, "sampler": sampling, "decoder": decoding},
     )
