@@ -47,3 +47,9 @@ def test_a_wrong_machine_is_told_before_anything_is_printed(capsys) -> None:
     with pytest.raises(UserError, match="--gpu: 'h10' is not listed; did you mean 'h100'?"):
         verbs.run(explain, RECIPE, "--gpu", "h10")
     assert capsys.readouterr().out == ""
+
+
+def test_a_cache_is_reckoned_for_the_gpu_that_is_asked_for() -> None:
+    assert "40% of the peak of h100 in bf16, as no --gpu is named" in verbs.run(explain, RECIPE)
+    out = verbs.run(explain, RECIPE, "--gpu", "a100", "--mfu", "0.5")
+    assert "encoding at 156 TFLOP/s, assumed: 50% of the peak of a100 in bf16" in out

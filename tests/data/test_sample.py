@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raekit.data.sample import ENDLESS, Sample, Source, whole_number
+from raekit.data.sample import ENDLESS, Endless, Sample, Source, whole_number
 
 
 def test_a_sample_lists_its_captions_and_label() -> None:
@@ -25,6 +25,14 @@ def test_a_source_knows_whether_it_ends(length: int, is_endless: bool) -> None:
             return Sample(np.zeros((1, 1, 3), np.uint8), str(index))
 
     assert Counted().is_endless is is_endless
+
+
+def test_an_endless_kind_says_so_of_each_of_its_sources() -> None:
+    class Drawn(Endless):
+        def __getitem__(self, index: int) -> Sample:
+            return Sample(np.zeros((1, 1, 3), np.uint8), str(index))
+
+    assert len(Drawn()) == ENDLESS and Drawn().is_endless
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def explain(
     size = NODE if node_size is None else node_size
     machine = None if gpu is None else Machine(gpu, 1 if gpus is None else gpus, 0.4 if mfu is None else mfu, size)
     asked = strategy_of(strategy or resolved.train.parallel.strategy)
-    derived = resolved.describe()
+    derived = resolved.describe(machine)
     typer.echo(dump_yaml(resolved).rstrip())
     if derived:
         print_rows("\nderived", derived)

@@ -26,7 +26,7 @@ from pydantic import Field
 from raekit.data.fingerprint import fingerprint_of
 from raekit.data.huggingface import TableConfig, load_table, narrowed, sample_of
 from raekit.data.readahead import ReadAhead
-from raekit.data.sample import ENDLESS, Sample, Source
+from raekit.data.sample import Endless, Sample
 from raekit.errors import UserError
 from raekit.files import write_atomically
 
@@ -41,7 +41,7 @@ ORDER_STREAM = 5
 """Keeps the chance of blocks apart from other uses of the same seed."""
 
 
-class HuggingFaceStream(Source):
+class HuggingFaceStream(Endless):
     """A Hugging Face data set, streamed from the hub or from a disk.
 
     Attributes:
@@ -81,9 +81,6 @@ class HuggingFaceStream(Source):
             )
             for lane in range(config.lanes)
         ]
-
-    def __len__(self) -> int:
-        return ENDLESS
 
     @property
     def is_drawn(self) -> bool:

@@ -19,7 +19,7 @@ from pydantic import Field
 from raekit.data.captions import with_article
 from raekit.data.fonts import find_fonts
 from raekit.data.palette import PALETTE, contrasting
-from raekit.data.sample import ENDLESS, Sample, Source, SourceConfig
+from raekit.data.sample import Endless, Sample, SourceConfig
 from raekit.data.text_drawing import Colours, draw
 from raekit.data.text_grounds import GROUNDS, MAX_COLOURS, Ground, companions
 from raekit.data.text_layouts import KINDS, Block, Kind, Layout, Page, plan
@@ -43,7 +43,7 @@ _TRIES = 12
 """Times other words are tried before letters are drawn smaller than asked for, which only words from a file need."""
 
 
-class RenderedText(Source):
+class RenderedText(Endless):
     """Words on lines, posters and signs, without end; the caption says what is written."""
 
     is_mirrorable = False
@@ -87,9 +87,6 @@ class RenderedText(Source):
         self._most = {kind: min(_MOST[kind], most) for kind in config.layouts if _FEWEST[kind] <= most}
         if not self._most:
             raise UserError(f"max_words {most}: too few for layouts {', '.join(config.layouts)}; add line, or raise it")
-
-    def __len__(self) -> int:
-        return ENDLESS
 
     def __getitem__(self, index: int) -> Sample:
         cfg = self.config

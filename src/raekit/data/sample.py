@@ -99,7 +99,7 @@ class Source(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of samples; :data:`ENDLESS` for a source made on the fly."""
+        """Number of samples; :data:`ENDLESS` for a source made on the fly, which is an :class:`Endless`."""
 
     @abstractmethod
     def __getitem__(self, index: int) -> Sample:
@@ -144,6 +144,13 @@ class Source(ABC):
         Unlike :meth:`fingerprint` they say nothing of the samples' content, and a source that was moved keeps them.
         """
         return self.fingerprint() if self.is_endless else names_digest(len(self), self.key_of)
+
+
+class Endless(Source):
+    """A source that never ends, whatever its settings: it can be told by its kind, before anything is opened."""
+
+    def __len__(self) -> int:
+        return ENDLESS
 
 
 def whole_number(value: Any) -> int | None:

@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import Field
 
 from raekit.data.palette import PALETTE, Colour
-from raekit.data.sample import ENDLESS, BadSample, Pixels, Sample, Source, SourceConfig
+from raekit.data.sample import BadSample, Endless, Pixels, Sample, SourceConfig
 from raekit.data.scene_objects import GENEVAL_CLASSES, OBJECT_GROUPS
 from raekit.data.scene_plan import TASKS, PlannedObject, ScenePlan, Task, plan_scene
 from raekit.data.shards import Shards
@@ -32,7 +32,7 @@ SCENE_STREAM = 3
 """Keeps the chance of scenes apart from that of other things made with the same seed."""
 
 
-class Scenes(Source):
+class Scenes(Endless):
     """Several emoji composed to a picture, with a caption true of it and without end.
 
     Raises:
@@ -71,9 +71,6 @@ class Scenes(Source):
         self._styles = sorted(self.sprites)
         self._kinds = {style: sorted(self.sprites[style]) for style in self._styles}
         self._sprite = lru_cache(maxsize=4096)(self._load_sprite)
-
-    def __len__(self) -> int:
-        return ENDLESS
 
     def __getitem__(self, index: int) -> Sample:
         cfg = self.config

@@ -33,6 +33,7 @@ from raekit.training.guarding.guards import GuardConfig
 from raekit.training.optim import OptimConfig
 from raekit.training.parallel.placement import ALONE, ParallelConfig, Placement
 from raekit.training.parallel.sharding import cut_like
+from raekit.training.planning.machines import Machine
 from raekit.training.planning.work import Checkpointing, Part
 
 
@@ -134,9 +135,9 @@ class Recipe(Config):
     def _epochs_to_steps(cls, values: Any) -> Any:
         return resolve_epochs(values) if isinstance(values, Mapping) else values
 
-    def describe(self) -> list[tuple[str, str]]:
-        """Rows of ``raekit explain``: what the code derives from the recipe."""
-        rows: list[tuple[str, str]] = STAGES[self.stage].describe(self)
+    def describe(self, machine: Machine | None = None) -> list[tuple[str, str]]:
+        """Rows of ``raekit explain``: what the code derives from the recipe; ``machine`` is what the run is for."""
+        rows: list[tuple[str, str]] = STAGES[self.stage].describe(self, machine)
         return rows
 
     def parts(self) -> tuple[Part, ...]:
@@ -236,9 +237,9 @@ class Stage(ABC):
         """
 
     @classmethod
-    def describe(cls, config: Any) -> list[tuple[str, str]]:
-        """Rows of ``raekit explain``: what was derived from the recipe."""
-        del config
+    def describe(cls, config: Any, machine: Machine | None = None) -> list[tuple[str, str]]:
+        """Rows of ``raekit explain``: what was derived from the recipe, for the machine that it is planned for."""
+        del config, machine
         return []
 
     @classmethod

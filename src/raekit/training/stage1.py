@@ -43,6 +43,7 @@ from raekit.training.blocks import blocks_of
 from raekit.training.draws import Draws
 from raekit.training.held_out import collected, dealt
 from raekit.training.planning import stage1_outline, stage1_plan
+from raekit.training.planning.machines import Machine
 from raekit.training.planning.work import Part
 from raekit.training.stage import Group, Micro, Player, Recipe, Stage, Terms, add_terms, named_parameters
 
@@ -226,7 +227,8 @@ class Stage1(Stage):
         return directory / "autoencoder"
 
     @classmethod
-    def describe(cls, config: Any) -> list[tuple[str, str]]:
+    def describe(cls, config: Any, machine: Machine | None = None) -> list[tuple[str, str]]:
+        del machine  # nothing told here depends on it
         return stage1_outline.describe(config, _kind(config).outline(config.autoencoder))
 
     @classmethod

@@ -52,6 +52,7 @@ from raekit.training.parallel.placement import may_be_cut
 from raekit.training.parallel.sharding import fill
 from raekit.training.planning import economics, plan
 from raekit.training.planning.latent_outline import check_is_there, check_shape
+from raekit.training.planning.machines import Machine
 from raekit.training.planning.work import Part
 from raekit.training.stage import Group, Player, Recipe, Stage
 from raekit.training.told import Teller, Told
@@ -283,8 +284,8 @@ class Stage2(Stage):
         return directory / "generator"
 
     @classmethod
-    def describe(cls, config: Any) -> list[tuple[str, str]]:
-        return [*plan.describe(config), *economics.rows(config)]
+    def describe(cls, config: Any, machine: Machine | None = None) -> list[tuple[str, str]]:
+        return [*plan.describe(config), *economics.rows(config, machine)]
 
     @classmethod
     def parts(cls, config: Any) -> tuple[Part, ...]:

@@ -34,6 +34,7 @@ from raekit.training.draws import Draws
 from raekit.training.held_out import collected, dealt
 from raekit.training.linear_start import start_connector
 from raekit.training.planning import unified_plan
+from raekit.training.planning.machines import Machine
 from raekit.training.planning.work import Part
 from raekit.training.stage import Micro, Terms, add_terms
 from raekit.training.stage2 import EVALUATION_SEED, ONLY_BACKBONE, Stage2
@@ -179,7 +180,8 @@ class Unified(Stage2):
         return {**{name: float(value) for name, value in total.items()}, **exact}
 
     @classmethod
-    def describe(cls, config: Any) -> list[tuple[str, str]]:
+    def describe(cls, config: Any, machine: Machine | None = None) -> list[tuple[str, str]]:
+        del machine  # nothing told here depends on it
         return unified_plan.describe(config)
 
     @classmethod

@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 
 import tiny_recipes
+from raekit.data import DATASETS
+from raekit.data.sample import Endless
 from raekit.training.planning.economics import Economics, economics_of, rows
+from raekit.training.planning.machines import Machine
 
 PLAIN = Economics(
     encode={"encoder": 200 * 10**9, "language model": 200 * 10**9},
     total=10**12,
     latent_bytes={"fp32": 100_000, "bf16": 50_000, "int8": 26_000},
     text_bytes=0,
+    tflops=400,
+    rests_on="assumed",
     num_pictures=1_000_000,
     epochs=80.0,
 )
@@ -60,6 +65,30 @@ def test_a_recipe_is_counted(tmp_path: Path) -> None:
     told = dict(rows(config))
     assert "for 8 pictures" in told["cache size"] and "this run takes 4" in told["cache pays"]
     assert economics_of(config.model_copy(update={"cache": tmp_path})) == found
+
+
+def test_encoding_is_reckoned_with_the_gpu_that_is_asked_for(tmp_path: Path) -> None:
+    config = tiny_recipes.resolve(tiny_recipes.stage2(tmp_path, are_queries_trained=False), precision="bf16")
+    usual, slow = economics_of(config), economics_of(config, Machine("rtx4090", mfu=0.5))
+    assert usual is not None and slow is not None
+    assert usual.tflops == pytest.approx(0.4 * 989) and slow.tflops == pytest.approx(0.5 * 165.2)
+    told = dict(rows(config))["cache pays"]
+    assert "encoding at 395.6 TFLOP/s, assumed: 40% of the peak of h100 in bf16, as no --gpu is named" in told
+    told = dict(rows(config, Machine("rtx4090", mfu=0.5)))["cache pays"]
+    assert "encoding at 82.6 TFLOP/s, assumed: 50% of the peak of rtx4090 in bf16; disk" in told
+    seconds = {each.tflops: replace(each, latent_bytes={"fp32": 1}, text_bytes=0) for each in (usual, slow)}
+    assert seconds[slow.tflops].break_even("fp32") < seconds[usual.tflops].break_even("fp32")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_source_that_never_ends_is_told_by_its_kind(name: str, tmp_path: Path) -> None:
+    is_endless = name in ("scenes", "rendered_text", "huggingface_stream")
+    assert issubclass(DATASETS[name], Endless) is is_endless
+    if name == "rendered_text":
+        values = tiny_recipes.stage2(tmp_path, are_queries_trained=False)
+        values["data"] = {"image_size": 32, "mixture": [{"name": name}]}
+        advice = dict(rows(tiny_recipes.resolve(values)))["advice"]
+        assert advice == "encode at every step: source rendered_text never gives the same picture twice"
 
 
 def test_what_keeps_a_recipe_from_a_cache_is_said(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Whether to keep latents on disk: what encoding costs at every step, what a cache weighs, and when it has paid.
 
-In: a stage-2 recipe. Out: rows of ``raekit explain``, by counting; nothing is measured. Writing a cache costs one round
+In: a stage-2 recipe, and perhaps the machine that it is for. Out: rows of ``raekit explain``, by counting; nothing is
+measured. Writing a cache costs one round
 of encoding and the writing; from then on a step reads a latent instead of computing it. So a cache pays as soon as
 
     epochs > (encode + write) / (encode - read)
@@ -18,24 +19,26 @@ from typing import TYPE_CHECKING
 from raekit.conditioning.language_model import language_model_settings
 from raekit.conditioning.prompt import PromptConditioner
 from raekit.conditioning.query import QueryConditioner
+from raekit.data import DATASETS
+from raekit.data.sample import Endless
 from raekit.data.storage import BYTES
 from raekit.data.transforms import CHANCE_CROPS
 from raekit.training.planning import plan
 from raekit.training.planning.latent_outline import latent_of
+from raekit.training.planning.machines import Machine
+from raekit.training.planning.memory import arithmetic_of
 
 if TYPE_CHECKING:
     from raekit.training.stage2 import Stage2
 
 Rows = list[tuple[str, str]]
 
-TFLOPS = 400
-"""Speed that encoding is reckoned with: an H100 at 40 % of its peak."""
+USUAL = Machine("h100")
+"""What encoding is reckoned with where no GPU is named."""
 GIGABYTES_PER_SECOND = 1.0
 """Speed of the disk for each GPU."""
 SMALL_SHARE = 0.05
 """Of a step; below it a cache is not worth its disk."""
-ENDLESS_SOURCES = ("scenes", "rendered_text", "huggingface_stream")
-"""Sources that never give the same pictures again."""
 FROZEN_PARTS = ("encoder", "language model")
 """Parts of a step whose results a cache holds."""
 
@@ -49,6 +52,8 @@ class Economics:
         total: of a training step, on a picture, these included.
         latent_bytes: of a picture's latent on disk, by precision.
         text_bytes: of a caption's features on disk.
+        tflops: speed of encoding, in 10^12 operations a second of one GPU.
+        rests_on: where that speed is from, in words.
         num_pictures: of the data set; None = not stated.
         epochs: that the run takes; None = not stated.
         obstacle: why there can be no cache; None = there can.
@@ -58,6 +63,8 @@ class Economics:
     total: int
     latent_bytes: dict[str, int]
     text_bytes: int
+    tflops: float
+    rests_on: str
     num_pictures: int | None = None
     epochs: float | None = None
     obstacle: str | None = None
@@ -69,7 +76,7 @@ class Economics:
 
     def break_even(self, precision: str) -> float:
         """Epochs from which on a cache has paid; infinite where reading takes as long as encoding."""
-        encoding, disk = sum(self.encode.values()) / (TFLOPS * 1e12), self._reading(precision)
+        encoding, disk = sum(self.encode.values()) / (self.tflops * 1e12), self._reading(precision)
         return (encoding + disk) / (encoding - disk) if encoding > disk else math.inf
 
     def paying_tflops(self, precision: str) -> float:
@@ -89,7 +96,9 @@ class Economics:
         """
         each = ", ".join(f"{name} {_giga(count)}" for name, count in self.encode.items())
         pays = self.break_even(precision)
-        terms = f"encoding at {TFLOPS} TFLOP/s, disk {GIGABYTES_PER_SECOND:g} GB/s for each GPU"
+        terms = (
+            f"encoding at {self.tflops:.4g} TFLOP/s, {self.rests_on}; disk {GIGABYTES_PER_SECOND:g} GB/s for each GPU"
+        )
         when = "never" if math.isinf(pays) else f"from {pays:.2f} epochs on"
         course = f"; this run takes {self.epochs:.4g}" if self.epochs else ""
         return [
@@ -122,8 +131,13 @@ class Economics:
         return f"the cache is right: {saved}" if is_cached else f"set cache: {saved}"
 
 
-def economics_of(config: Stage2.Config) -> Economics | None:
-    """What a cache means for a recipe; None where its parts are not counted."""
+def economics_of(config: Stage2.Config, machine: Machine | None = None) -> Economics | None:
+    """What a cache means for a recipe; None where its parts are not counted.
+
+    Args:
+        config: of the recipe.
+        machine: whose GPUs encode; None: :data:`USUAL`.
+    """
     parts = plan.parts(config.model_copy(update={"cache": None}))
     # What a gradient passes through on its way to something trained has a backward pass, and must run each time.
     frozen = [part for part in parts if part.name in FROZEN_PARTS and part.work.training == part.work.forward]
@@ -132,28 +146,32 @@ def economics_of(config: Stage2.Config) -> Economics | None:
         return None
     channels, height, width = latent_of(config).shape
     numbers = channels * height * width
-    train = config.train
+    train, own = config.train, machine or USUAL
+    arithmetic = arithmetic_of(train)
+    unnamed = "" if machine else ", as no --gpu is named"
     return Economics(
         encode=encode,
         total=sum(part.operations() for part in parts),
         latent_bytes={name: numbers * size + (4 * channels if name == "int8" else 0) for name, size in BYTES.items()},
         text_bytes=_text_numbers(config) * BYTES[config.cache_text_precision],
+        tflops=own.peak(arithmetic) * own.mfu / 1e12,
+        rests_on=f"assumed: {own.mfu:.0%} of the peak of {own.gpu} in {arithmetic}{unnamed}",
         num_pictures=train.images_per_epoch,
         epochs=train.steps * train.batch_size / train.images_per_epoch if train.images_per_epoch else None,
         obstacle=_obstacle(config),
     )
 
 
-def rows(config: Stage2.Config) -> Rows:
+def rows(config: Stage2.Config, machine: Machine | None = None) -> Rows:
     """The rows of ``raekit explain``."""
-    found = economics_of(config)
+    found = economics_of(config, machine)
     return [] if found is None else found.rows(config.cache_precision, config.cache is not None)
 
 
 def _obstacle(config: Stage2.Config) -> str | None:
     """The first setting that keeps latents or features from being the same each time."""
     data, condition = config.data, config.condition
-    endless = next((source.name for source in data.mixture if source.name in ENDLESS_SOURCES), None)
+    endless = next((source.name for source in data.mixture if issubclass(DATASETS[source.name], Endless)), None)
     if endless is not None:
         return f"source {endless} never gives the same picture twice"
     for name, changes in (
