@@ -18,7 +18,7 @@ def test_guidance_doubles_the_samplers_operations_and_nothing_else() -> None:
     one, two = (bench_sample(generator, prompts, steps, 1.0, repeats=1).call_flops for steps in (1, 2))
     guided = bench_sample(generator, prompts, 1, 3.0, repeats=1)
     assert guided.call_flops - one == two - one
-    assert set(guided.part_seconds) == {"prompts", "sampler", "decoder"} and guided.images == 2
+    assert set(guided.part_seconds) == {"prompts", "sampler", "decoder"} and guided.count == 2
 
 
 def test_each_part_is_timed_by_itself_however_slow_the_others_are(

@@ -18,7 +18,7 @@ def test_every_part_is_timed_and_late_terms_are_at_work(tmp_path: Path) -> None:
     report = bench_stage1(recipe, repeats=1)
     parts = {"encoder", "decoder", "perceptual", "discriminator", "optimisers", "loader"}
     assert set(report.part_seconds) == parts and min(report.part_seconds.values()) > 0
-    assert report.images == 8 and report.call_seconds > report.part_seconds["decoder"]
+    assert report.count == 8 and report.call_seconds > report.part_seconds["decoder"]
     assert report.call_flops > 0 and report.peak_bytes > 0
     assert not (tmp_path / "run").exists()
 

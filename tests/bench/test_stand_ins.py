@@ -33,12 +33,12 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
 
 def test_a_step_is_timed_with_nothing_here(recipe: Recipe) -> None:
     report = bench_stage2(recipe, 1, are_weights_random=True)
-    assert report.images == 8 and report.call_flops > 0 and report.part_seconds["backbone"] > 0
+    assert report.count == 8 and report.call_flops > 0 and report.part_seconds["backbone"] > 0
 
 
 def test_drawing_is_timed_with_nothing_here(recipe: Recipe) -> None:
     report = bench_sample(random_generator(recipe, "cpu"), ["sun"], 2, 2.0, repeats=1)
-    assert report.images == 1 and report.part_seconds["sampler"] > 0
+    assert report.count == 1 and report.part_seconds["sampler"] > 0
 
 
 def test_stand_ins_have_the_sizes_of_the_recipe(recipe: Any) -> None:
@@ -59,5 +59,5 @@ def test_what_has_no_stand_in(recipe: Any, tmp_path: Path) -> None:
         bench_stage2(recipe.model_copy(update={"condition": unknown}), 1, are_weights_random=True)
     with pytest.raises(UserError, match="autoencoder: random weights are made of an RAE that the recipe states"):
         bench_stage2(recipe.model_copy(update={"autoencoder": None}), 1, are_weights_random=True)
-    with pytest.raises(UserError, match="recipe: of stage 'unified'; bench stage2 takes one of stage2"):
-        bench_stage2(tiny_recipes.resolve(tiny_recipes.unified(tmp_path / "unified")), 1)
+    with pytest.raises(UserError, match="recipe: of stage 'stage1'; bench stage2 takes one of stage2 or unified"):
+        bench_stage2(tiny_recipes.resolve(tiny_recipes.stage1(tmp_path / "decoder")), 1)

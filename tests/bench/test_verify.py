@@ -16,7 +16,7 @@ def test_latents_save_the_decoder_and_the_encoder(tmp_path: Path) -> None:
     assert set(by_latents.part_seconds) == {"looking at latents", "language model"}
     assert set(by_pictures.part_seconds) == {"rendering", "looking again", "language model"}
     assert 0 < by_latents.call_flops < by_pictures.call_flops
-    assert by_latents.images == by_pictures.images == 4
+    assert by_latents.count == by_pictures.count == 4
 
 
 def test_what_cannot_be_compared(tmp_path: Path) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+ARTICLES = {"image": "an", "answer": "an"}
+"""Of what is counted; ``a`` of the rest."""
+
 
 @dataclass(frozen=True)
 class BenchReport:
@@ -17,28 +20,37 @@ class BenchReport:
         name: what was measured, as a person would say it.
         device: on what.
         precision: of the matrix products, ``fp32`` or ``bf16``.
-        images: in one call.
+        count: images, or whatever ``unit`` says, in one call.
         call_seconds: median of a call: a training step, or a batch of samples.
         part_seconds: medians of its parts, each run by itself; they need not add up to the call.
         call_flops: floating-point operations of a call, counted.
         matmul_tflops: matmul speed of this device and precision, measured beside it.
-        peak_bytes: most memory held at once.
+        peak_bytes: most memory held at once: of tensors on CUDA, of the whole process since it began on a CPU.
+        unit: what ``count`` counts: image, conversation, candidate or answer.
+        tokens: of the language model in one call, what fills rows up included; 0 where they are not counted.
     """
 
     name: str
     device: str
     precision: str
-    images: int
+    count: int
     call_seconds: float
     call_flops: int
     matmul_tflops: float
     peak_bytes: int
     part_seconds: dict[str, float] = field(default_factory=dict)
+    unit: str = "image"
+    tokens: int = 0
 
     @property
-    def images_per_second(self) -> float:
-        """Throughput of the whole call."""
-        return self.images / self.call_seconds
+    def per_second(self) -> float:
+        """Throughput of the whole call, in its unit."""
+        return self.count / self.call_seconds
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens of the language model."""
+        return self.tokens / self.call_seconds
 
     @property
     def tflops(self) -> float:
@@ -57,17 +69,20 @@ class BenchReport:
 
     def rows(self) -> list[tuple[str, str]]:
         """For a terminal."""
-        shares = self.shares()
+        shares, one = self.shares(), f"{ARTICLES.get(self.unit, 'a')} {self.unit}"
+        held = "the whole process, since it began" if self.device == "CPU" else "tensors"
+        called = f"{self.count} {self.unit}s in {self.call_seconds * 1e3:.1f} ms"
         return [
             ("device", f"{self.device}, {self.precision}"),
-            ("images/s", f"{self.images_per_second:.2f} ({self.images} images in {self.call_seconds * 1e3:.1f} ms)"),
+            (f"{self.unit}s/s", f"{self.per_second:.2f} ({called})"),
+            *([("tokens/s", f"{self.tokens_per_second:.1f} ({self.tokens} tokens)")] if self.tokens else []),
             *((name, f"{s * 1e3:9.2f} ms  {shares[name]:4.0%}") for name, s in self.part_seconds.items()),
-            ("operations", f"{self.call_flops / self.images / 1e9:.2f} GFLOP an image, {self.tflops:.3f} TFLOP/s"),
+            ("operations", f"{self.call_flops / self.count / 1e9:.2f} GFLOP {one}, {self.tflops:.3f} TFLOP/s"),
             ("of matmul speed", f"{self.utilisation:.1%} of {self.matmul_tflops:.3f} TFLOP/s"),
-            ("peak memory", f"{self.peak_bytes / 2**30:.2f} GiB"),
+            ("peak memory", f"{self.peak_bytes / 2**30:.2f} GiB ({held})"),
         ]
 
     def as_json(self) -> dict[str, Any]:
         """Everything, with what follows from it."""
-        derived = {"images_per_second": self.images_per_second, "utilisation": self.utilisation}
-        return {**asdict(self), **derived}
+        derived = {f"{self.unit}s_per_second": self.per_second, "utilisation": self.utilisation}
+        return {**asdict(self), **derived, **({"tokens_per_second": self.tokens_per_second} if self.tokens else {})}

@@ -1,7 +1,8 @@
-"""The speed of stage 2: a training step, and where its time goes.
+"""The speed of stage 2 and of the unified stage: a training step, and where its time goes.
 
-In: a stage-2 recipe. Out: a :class:`~raekit.bench.report.BenchReport`, with the frozen encoder (or reading its cache),
-the conditioner (a language model, forward and, if it is trained, backward) and the backbone, each by itself.
+In: a recipe of either. Out: a :class:`~raekit.bench.report.BenchReport`, with the frozen encoder (or reading its
+cache), the conditioner (a language model, forward and, if it is trained, backward) and the backbone, each by itself; of
+the unified stage the parts that ``unified.py`` says.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import tempfile
 from contextlib import nullcontext
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from raekit.backbones.denoising import denoising_losses
+from raekit.bench import unified
 from raekit.bench.report import BenchReport
 from raekit.bench.stand_ins import stand_ins
 from raekit.bench.step import Parts, bench_step, long_enough, of_stage
@@ -22,28 +25,32 @@ from raekit.training.loop import Trainer
 from raekit.training.stage import Micro, Recipe
 from raekit.training.stage2 import Stage2
 from raekit.training.told import Told
+from raekit.training.unified import Unified
 
 
 def bench_stage2(recipe: Recipe, repeats: int = 5, are_weights_random: bool = False) -> BenchReport:
     """Time ``repeats`` steps of the recipe.
 
     Args:
-        recipe: of stage 2.
+        recipe: of stage 2, or of the unified stage.
         repeats: timed steps.
         are_weights_random: on random weights and pictures of noise, whatever is here (``stand_ins.py``).
 
     Raises:
         UserError: a recipe of another stage, or one that has no stand-ins.
     """
-    settings = of_stage(recipe, Stage2.Config, "stage2")
+    settings = of_stage(recipe, Stage2.Config, "stage2", Unified.Config)
     with (
         stand_ins(settings) if are_weights_random else nullcontext(settings) as own,
         tempfile.TemporaryDirectory() as folder,
     ):
         trainer = Trainer(own.model_copy(update={"run": Path(folder) / "run", **long_enough(own, repeats)}))
         stage = trainer.stage
+        if isinstance(stage, Unified):
+            talking = partial(unified.parts_of, stage)
+            return bench_step(trainer, "unified", talking, repeats)
         assert isinstance(stage, Stage2)
-        return bench_step(trainer, "stage 2", lambda micro: _parts(stage, micro), repeats)
+        return bench_step(trainer, "stage 2", partial(_parts, stage), repeats)
 
 
 def _parts(stage: Stage2, micro: Micro) -> Parts:

@@ -1,44 +1,60 @@
-"""Random weights and pictures of noise in place of those that a stage-2 recipe names: to time it before any is here.
+"""Random weights and pictures of noise in place of those that a recipe names: to time it before any is here.
 
-In: a recipe. Out: the same recipe on networks of the same shapes and a few pictures with captions and labels, all below
-a temporary folder; it trains like any other, and learns nothing. What is here already (a latent space, SmolLM2) stays.
+In: a recipe of stage 2 or of the unified stage. Out: the same recipe on networks of the same shapes and a few pictures
+with captions and labels, or conversations about them in the shares of its mixture, all below a temporary folder; it
+trains like any other, and learns nothing. What is here already (a latent space, SmolLM2) stays.
 
-How long prompts are read does not follow from a recipe: the captions here have :data:`CAPTION_TOKENS` tokens.
+How long prompts are read does not follow from a recipe: the captions here have :data:`CAPTION_TOKENS` tokens, and so
+have a question about a picture and its answer.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from PIL import Image
 
 from raekit.autoencoder import AUTOENCODERS
 from raekit.autoencoder.rae import RAE
+from raekit.autoencoder.vae import VAE
 from raekit.conditioning.language_model import SMOLLM2_NAME
 from raekit.conditioning.language_shapes import known_settings
 from raekit.conditioning.prompt import PromptConditioner
+from raekit.data.conversations.base import IMAGE, ConversationConfig
+from raekit.data.conversations.dataset import ConversationDataConfig
+from raekit.data.conversations.files import Llava
+from raekit.data.conversations.questions import Questions
+from raekit.data.conversations.requests import Requests
 from raekit.data.folder import Folder
 from raekit.encoders import ENCODERS
+from raekit.encoders.base import EncoderConfig
 from raekit.errors import UserError
 from raekit.multimodal.chat import TURN_END, TURN_START
+from raekit.training.planning.latent_outline import PUBLISHED_VAES, vae_network
+from raekit.training.planning.unified_plan import draws
 
 if TYPE_CHECKING:
     from raekit.training.stage2 import Stage2
 
+C = TypeVar("C", bound="Stage2.Config")
+
 CAPTION_TOKENS = 64
-"""Of every caption, without the template."""
+"""Of every caption, question and answer, without the template."""
+MAX_TOKENS = 4096
+"""Of a conversation: no stand-in is passed over because it is too long."""
 NUM_PICTURES, SIDE = 16, 256
 CHAT_TOKENS = (TURN_START, TURN_END, "<|endoftext|>")
 """What Qwen2.5 has one token for."""
 
 
 @contextmanager
-def stand_ins(recipe: Stage2.Config) -> Iterator[Stage2.Config]:
+def stand_ins(recipe: C) -> Iterator[C]:
     """The recipe with random weights and pictures, as long as the block lasts.
 
     Raises:
@@ -53,27 +69,49 @@ def stand_ins(recipe: Stage2.Config) -> Iterator[Stage2.Config]:
             changes["latent_space"] = _latent_space(recipe.autoencoder, folder)
         if isinstance(recipe.condition, PromptConditioner.Config):
             language_model = _language_model(recipe.condition.language_model, folder / "language_model")
-            changes["condition"] = recipe.condition.model_copy(update={"language_model": language_model})
-        source = Folder.Config(path=_pictures(folder / "pictures"))
+            changes["condition"] = recipe.condition.model_copy(
+                update={"language_model": language_model, **_tower(recipe.condition, folder / "tower")}
+            )
+        pictures = _pictures(folder / "pictures")
         for part in ("data", "held_out"):
-            changes[part] = getattr(recipe, part).model_copy(update={"mixture": (source,)})
+            data: Any = getattr(recipe, part)
+            if isinstance(data, ConversationDataConfig):
+                talks = _conversations(data.mixture, pictures, _do_files_draw(recipe))
+                changes[part] = data.model_copy(update={"mixture": talks, "max_tokens": MAX_TOKENS})
+            else:
+                changes[part] = data.model_copy(update={"mixture": (Folder.Config(path=pictures),)})
         yield recipe.model_copy(update=changes)
 
 
 def _latent_space(config: Any, folder: Path) -> Path:
-    """An RAE on a random encoder of the published sizes."""
-    if not isinstance(config, RAE.Config):
+    """An RAE on a random encoder of the published sizes, or a random VAE of FLUX's or SDXL's."""
+    if isinstance(config, RAE.Config):
+        placed = config.model_copy(update={"encoder": _encoder(config.encoder, folder / "encoder")})
+    elif isinstance(config, VAE.Config) and config.model in PUBLISHED_VAES:
+        with torch.random.fork_rng():
+            vae_network(PUBLISHED_VAES[config.model]).save_pretrained(folder / "vae")
+        placed = config.model_copy(update={"model": str(folder / "vae"), "subfolder": None, "revision": None})
+    else:
         raise UserError(
-            "autoencoder: random weights are made of an RAE that the recipe states; state one, or give a latent_space "
-            "that is here"
+            "autoencoder: random weights are made of an RAE that the recipe states, or of the VAE of FLUX or SDXL; "
+            "state one, or give a latent_space that is here"
         )
-    kind = ENCODERS[config.encoder.model_dump()["name"]]
-    encoder = kind.outline(config.encoder).backbone
-    with torch.random.fork_rng():
-        type(encoder)(encoder.config).save_pretrained(folder / "encoder")
-    placed = config.encoder.model_copy(update={"path": str(folder / "encoder"), "revision": None})
-    AUTOENCODERS.build(config.model_copy(update={"encoder": placed})).save(folder / "autoencoder")
+    AUTOENCODERS.build(placed).save(folder / "autoencoder")
     return folder / "autoencoder"
+
+
+def _tower(condition: PromptConditioner.Config, folder: Path) -> dict[str, Any]:
+    """Of a condition that sees through an encoder of its own, that encoder with random weights."""
+    tower = getattr(condition, "tower", None)
+    return {} if tower is None else {"tower": _encoder(tower, folder)}
+
+
+def _encoder(config: EncoderConfig, folder: Path) -> EncoderConfig:
+    """A random encoder of the published sizes."""
+    encoder: Any = ENCODERS[config.model_dump()["name"]].outline(config).backbone
+    with torch.random.fork_rng():
+        type(encoder)(encoder.config).save_pretrained(folder)
+    return config.model_copy(update={"path": str(folder), "revision": None})
 
 
 def _language_model(name: str, folder: Path) -> str:
@@ -118,3 +156,33 @@ def _pictures(folder: Path) -> Path:
         Image.fromarray(pixels.numpy()).save(place / f"{number}.jpg")
         (place / f"{number}.txt").write_text("x" * CAPTION_TOKENS, encoding="utf-8")
     return folder
+
+
+def _do_files_draw(recipe: Any) -> bool:
+    """Whether conversations in files stand for requests: where something is drawn, and nothing else asks for it."""
+    return draws(recipe) and not any(isinstance(source, Requests.Config) for source in recipe.data.mixture)
+
+
+def _conversations(
+    mixture: Sequence[ConversationConfig], pictures: Path, do_files_draw: bool
+) -> tuple[ConversationConfig, ...]:
+    """For every source one of the same weight: requests for the pictures, or a question about each."""
+    asked = pictures.parent / "questions.jsonl"
+    words = "x" * CAPTION_TOKENS
+    turns = [{"from": "human", "value": f"{IMAGE}\n{words}"}, {"from": "gpt", "value": words}]
+    lines = [
+        json.dumps({"image": str(path.relative_to(pictures.parent)), "conversations": turns})
+        for path in sorted(pictures.rglob("*.jpg"))
+    ]
+    asked.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def standing(source: ConversationConfig) -> ConversationConfig:
+        if isinstance(source, Requests.Config):
+            return source.model_copy(update={"source": Folder.Config(path=pictures)})
+        if do_files_draw and not isinstance(source, Questions.Config):
+            return Requests.Config(
+                source=Folder.Config(path=pictures), plain=1, weight=source.weight, domain=source.domain
+            )
+        return Llava.Config(path=asked, weight=source.weight, domain=source.domain)
+
+    return tuple(standing(source) for source in mixture)

@@ -16,6 +16,7 @@ from raekit import cost
 from raekit.bench.report import BenchReport
 from raekit.device import pick_precision
 from raekit.errors import UserError
+from raekit.multimodal.batch import Conversations
 from raekit.training.loop import Trainer
 from raekit.training.stage import Micro, Recipe
 
@@ -25,20 +26,21 @@ Parts = dict[str, Callable[[], object]]
 """What a part does, by the name under which its time is told."""
 
 
-def of_stage(recipe: Recipe, kind: type[C], bench: str) -> C:
-    """The recipe, as one of the stage that a bench takes.
+def of_stage(recipe: Recipe, kind: type[C], bench: str, *others: type[C]) -> C:
+    """The recipe, as one of a stage that a bench takes.
 
     Args:
         recipe: any.
         kind: settings of that stage.
         bench: what the bench is called.
+        *others: settings of further stages, which ``kind`` is the base of.
 
     Raises:
         UserError: a recipe of another stage.
     """
-    stage = kind.model_fields["stage"].default
-    if not isinstance(recipe, kind) or recipe.stage != stage:
-        raise UserError(f"recipe: of stage {recipe.stage!r}; bench {bench} takes one of {stage}")
+    stages = [str(each.model_fields["stage"].default) for each in (kind, *others)]
+    if not isinstance(recipe, kind) or recipe.stage not in stages:
+        raise UserError(f"recipe: of stage {recipe.stage!r}; bench {bench} takes one of {' or '.join(stages)}")
     return recipe
 
 
@@ -72,15 +74,17 @@ def bench_step(trainer: Trainer, name: str, parts_of: Callable[[Micro], Parts], 
     parts["loader"] = cost.seconds_of(lambda: next(loader), device, repeats) * passes
     precision = pick_precision(train.precision, device)
     return BenchReport(
-        name=f"{name}, batch {train.batch_size}",
+        name=f"{name}, batch {train.batch_size}{_pictures_of(batch, passes)}",
         device=device_name(device),
         precision=precision,
-        images=train.batch_size,
+        count=train.batch_size,
         call_seconds=seconds,
         call_flops=flops,
         matmul_tflops=matmul_speed(device, precision),
         peak_bytes=peak,
         part_seconds=parts,
+        unit="conversation" if isinstance(batch, Conversations) else "image",
+        tokens=batch.ids.numel() * passes if isinstance(batch, Conversations) else 0,
     )
 
 
@@ -100,6 +104,14 @@ def _whole(trainer: Trainer, batch: Any, repeats: int) -> tuple[float, int]:
     cost.forget_peak(trainer.device)
     seconds = cost.seconds_of(lambda: trainer.train_step(micros), trainer.device, repeats)
     return seconds, cost.peak_bytes(trainer.device)
+
+
+def _pictures_of(batch: Any, passes: int) -> str:
+    """What a batch of conversations holds, on which its cost depends; nothing of a batch of pictures."""
+    if not isinstance(batch, Conversations):
+        return ""
+    shown, drawn = (0 if pile is None else passes * len(pile) for pile in (batch.shown, batch.drawn))
+    return f", {shown} pictures shown and {drawn} drawn"
 
 
 def _update(trainer: Trainer) -> None:

@@ -111,10 +111,11 @@ def _report(
         name=name,
         device=device_name(device),
         precision=precision,
-        images=num,
+        count=num,
         call_seconds=measured[0],
         call_flops=measured[1],
         matmul_tflops=matmul_speed(device, precision),
         peak_bytes=cost.peak_bytes(device),
         part_seconds=part_seconds,
+        unit="candidate",
     )

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 bench = typer.Typer(no_args_is_help=True, help="Measure speed and memory.")
 
 Decoder = Annotated[Path, typer.Argument(metavar="RECIPE", help="Of stage 1, e.g. recipes/nano/decoder.yaml.")]
-Generator = Annotated[Path, typer.Argument(metavar="RECIPE", help="Of stage 2, e.g. recipes/nano/generator.yaml.")]
+Generator = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="Of stage 2 or unified, e.g. recipes/nano/generator.yaml.")
+]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting.")]
 Against = Annotated[
     list[str] | None,
@@ -56,7 +58,8 @@ def stage2(
     ] = False,
     out: Out = None,
 ) -> None:
-    """Images/s of stage 2; shares of encoder, conditioner, backbone, optimisers, loader."""
+    """Images/s of stage 2, or conversations/s and tokens/s of a unified recipe; shares of encoder, conditioner or
+    language model, backbone, optimisers, loader."""
     from raekit.bench.stage2 import bench_stage2
 
     _compare(
@@ -69,7 +72,8 @@ def sample(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A generator: directory or hub id. Or a stage-2 recipe, measured with random weights of its sizes.",
+            help="A generator: directory or hub id. Or a recipe of stage 2 or unified, measured with random weights of "
+            "its sizes.",
             show_default="bundled nano model",
         ),
     ] = None,
@@ -84,16 +88,52 @@ def sample(
     out: Out = None,
 ) -> None:
     """Images/s of drawing, with and without guidance; shares of prompts, sampler, decoder."""
-    from raekit.bench.sample import bench_sample, random_generator
-    from raekit.generate import ClassToImage, load_generator
-    from raekit.training.recipe import load_recipe
+    from raekit.bench.sample import bench_sample, measured_generator
+    from raekit.generate import ClassToImage
 
-    is_recipe = model is not None and model.endswith(".yaml")
-    generator = random_generator(load_recipe(str(model)), device) if is_recipe else load_generator(model, device)
+    generator = measured_generator(model, device)
     asked = [0 if isinstance(generator, ClassToImage) else prompt] * batch
     reports = [bench_sample(generator, asked, steps, scale, repeats) for scale in (1.0, guidance)]
     for report in reports:
         print_rows(report.name, report.rows())
+    _write(reports, out)
+
+
+@bench.command("understand")
+def understand(
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A unified model: directory or hub id. Or a unified recipe, measured with random weights of its "
+            "sizes.",
+            show_default="bundled nano unified model",
+        ),
+    ] = None,
+    batch: Annotated[
+        int, typer.Option("--batch-size", "--batch", min=1, help="Questions at once, measured beside one.")
+    ] = 8,
+    words: Annotated[int, typer.Option(min=2, help="Tokens of each answer.")] = 32,
+    repeats: Repeats = 3,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    out: Out = None,
+) -> None:
+    """Tokens/s of answering one question and several at once, with keys and values kept and with everything read again
+    for each word; shares of looking, the first word, the further ones."""
+    from raekit.bench.sample import measured_generator
+    from raekit.bench.understand import bench_understand
+    from raekit.multimodal.unified import BUNDLED
+
+    generator = measured_generator(model, device, BUNDLED)
+    reports = [
+        report
+        for num in dict.fromkeys((1, batch))
+        for report in bench_understand(generator, num, words, repeats=repeats)
+    ]
+    for report in reports:
+        print_rows(report.name, report.rows())
+    for kept, again in zip(reports[::2], reports[1::2], strict=True):
+        ratio = kept.tokens_per_second / again.tokens_per_second
+        typer.echo(f"{ratio:.2f} times the tokens/s with keys and values kept, {kept.count} at once")
     _write(reports, out)
 
 
@@ -197,7 +237,7 @@ def _compare(
     for changes, report in zip(settings, reports, strict=True):
         print_rows(" ".join([report.name, *changes]), report.rows())
     if against:
-        ratio = reports[0].images_per_second / reports[1].images_per_second
+        ratio = reports[0].per_second / reports[1].per_second
         typer.echo(f"{ratio:.2f} times the speed of {' '.join(against)}")
     _write(reports, out)
 

@@ -149,19 +149,23 @@ def _vae_encoder(settings: dict[str, Any]) -> nn.Module | None:
     """On the meta device, where diffusers is installed."""
     if importlib.util.find_spec("diffusers") is None:
         return None
+    with torch.device("meta"):
+        encoder: nn.Module = vae_network(settings).encoder.requires_grad_(False)
+    return encoder
+
+
+def vae_network(settings: dict[str, Any]) -> Any:
+    """An ``AutoencoderKL`` of a row of :data:`PUBLISHED_VAES`, with fresh weights; needs diffusers."""
     from diffusers import AutoencoderKL
 
     levels = len(VAE_WIDTHS)
-    with torch.device("meta"):
-        network: Any = AutoencoderKL(  # type: ignore[no-untyped-call]
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
-            block_out_channels=VAE_WIDTHS,
-            layers_per_block=2,
-            **settings,
-        )
-    encoder: nn.Module = network.encoder.requires_grad_(False)
-    return encoder
+    return AutoencoderKL(  # type: ignore[no-untyped-call]
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=VAE_WIDTHS,
+        layers_per_block=2,
+        **settings,
+    )
 
 
 def _times(shape: tuple[int, ...]) -> str:
