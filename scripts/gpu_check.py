@@ -1,6 +1,6 @@
 """The whole check of an accelerator in one resumable call: its tests, then speed, MFU and memory at the papers' sizes.
 
-    python scripts/gpu_check.py --out OUT            # all of it: under ten minutes on an H100
+    python scripts/gpu_check.py --out OUT            # what eight minutes hold; the same call again goes on
     python scripts/gpu_check.py --out OUT --smoke    # nano sizes, also on a CPU, to see that the script works
 
 In: nothing; weights are random and pictures noise. Out: OUT/tests.txt, and OUT/NAME.json for each of the benches
@@ -26,7 +26,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 DIT_DH = "recipes/stage2/imagenet256_dit_dh_xl.yaml"
 T2I = "recipes/stage2/t2i_pretrain_2.4b.yaml"
+UNIFIED = "recipes/stage2/unified_pretrain_2.4b.yaml"
+UNDERSTANDING = "recipes/stage2/unified_understanding.yaml"
 NANO = "recipes/nano/generator_queries.yaml"
+NANO_UNIFIED = "recipes/nano/unified.yaml"
 
 
 def training(recipe: str, batch_size: int, *settings: str) -> list[str]:
@@ -41,6 +44,11 @@ def sampling(recipe: str, batch_size: int, steps: int = 50) -> list[str]:
     return ["sample", "--model", recipe, "--batch-size", str(batch_size), "--steps", str(steps)]
 
 
+def answering(recipe: str, batch_size: int, words: int = 64) -> list[str]:
+    """A bench of answers, alone and together, with keys and values kept and without."""
+    return ["understand", "--model", recipe, "--batch-size", str(batch_size), "--words", str(words)]
+
+
 BENCHES = {
     "dit_dh_xl_train": training(DIT_DH, 128),
     "dit_dh_xl_train_compiled": training(DIT_DH, 128, "train.compile=true"),
@@ -50,8 +58,19 @@ BENCHES = {
         T2I, 16, "condition.is_llm_trained=false", "train.checkpoint_activations=full"
     ),
     "t2i_2.4b_sample": sampling(T2I, 16),
+    "unified_2.4b_train_frozen_llm": training(
+        UNIFIED, 16, "condition.is_llm_trained=false", "train.checkpoint_activations=full"
+    ),
+    # The language model learns whole, the backbone rests: nothing is drawn.
+    "unified_understanding_train": training(UNDERSTANDING, 16, "train.checkpoint_activations=full"),
+    "unified_1.5b_understand": answering(UNIFIED, 8),
 }
-SMOKE = {"nano_train": [*training(NANO, 2), "--repeats", "1"], "nano_sample": [*sampling(NANO, 1, 2), "--repeats", "1"]}
+SMOKE = {
+    "nano_train": [*training(NANO, 2), "--repeats", "1"],
+    "nano_sample": [*sampling(NANO, 1, 2), "--repeats", "1"],
+    "nano_unified_train": [*training(NANO_UNIFIED, 2), "--repeats", "1"],
+    "nano_understand": [*answering(NANO_UNIFIED, 2, 2), "--repeats", "1"],
+}
 
 
 def main() -> None:
@@ -122,15 +141,18 @@ def bench(name: str, words: list[str], out: Path) -> None:
 
 
 def tell(name: str, out: Path) -> None:
-    """A line for each report: images/s, share of the maker's peak, memory."""
+    """A line for each report: images/s or what else is counted, share of the maker's peak, memory."""
     sys.path.insert(0, str(ROOT / "src"))
     from raekit.training.planning.machines import board_of
 
     for report in json.loads((out / f"{name}.json").read_text(encoding="utf-8")):
         tflops, board = report["call_flops"] / report["call_seconds"] / 1e12, board_of(report["device"])
         share = "peak not known" if board is None else f"{tflops / board.tflops:.1%} of peak"
-        speed, memory = report["images_per_second"], report["peak_bytes"] / 2**30
-        print(f"{name}: {report['name']}: {speed:.2f} images/s, {share}, {memory:.1f} GiB")
+        unit, memory = f"{report['unit']}s", report["peak_bytes"] / 2**30
+        speed = f"{report[f'{unit}_per_second']:.2f} {unit}/s"
+        if report["tokens"]:
+            speed += f", {report['tokens_per_second']:.1f} tokens/s"
+        print(f"{name}: {report['name']}: {speed}, {share}, {memory:.1f} GiB")
 
 
 def parse() -> argparse.Namespace:

@@ -28,7 +28,7 @@ def recipe_of(name: str) -> Recipe:
 @pytest.mark.parametrize("name", BENCHES)
 def test_its_recipes_and_settings_are_known(name: str) -> None:
     recipe = recipe_of(name)
-    assert recipe.stage == "stage2" and recipe.train.precision == "bf16"
+    assert recipe.stage in ("stage2", "unified") and recipe.train.precision == "bf16"
 
 
 @pytest.mark.parametrize("name", [name for name in BENCHES if "train" in name])
@@ -60,5 +60,7 @@ def test_failed_tests_are_run_again_and_passed_ones_are_not(tmp_path: Path) -> N
 def test_nano_sizes_run(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), "--out", str(tmp_path), "--smoke"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.count("images/s") == 3, done.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {"nano_train.json", "nano_sample.json"}
+    assert done.stdout.count("images/s") == 3 and done.stdout.count("conversations/s") == 1, done.stdout
+    assert done.stdout.count("answers/s") == 4 and done.stdout.count("tokens/s") == 5, done.stdout
+    names = {f"{name}.json" for name in ("nano_train", "nano_sample", "nano_unified_train", "nano_understand")}
+    assert {path.name for path in tmp_path.iterdir()} == names
