@@ -85,6 +85,7 @@ def stand_ins(recipe: C) -> Iterator[C]:
 
 def _latent_space(config: Any, folder: Path) -> Path:
     """An RAE on a random encoder of the published sizes, or a random VAE of FLUX's or SDXL's."""
+    placed: RAE.Config | VAE.Config
     if isinstance(config, RAE.Config):
         placed = config.model_copy(update={"encoder": _encoder(config.encoder, folder / "encoder")})
     elif isinstance(config, VAE.Config) and config.model in PUBLISHED_VAES:
