@@ -90,8 +90,8 @@ class TrainConfig(Config):
     """What a spike is, and what becomes of a run with too many bad steps in a row."""
     stuck_after_seconds: float | None = Field(480, gt=0)
     """Seconds without a micro-batch or a step after which a process writes the stacks of its threads to the run
-    directory and exits with code 75; less than the 10 minutes after which NCCL ends it without a word. Starting, saving,
-    evaluating, compiling and exporting have ten times as long between signs of life. None = never."""
+    directory and exits with code 75; less than the 10 minutes after which NCCL ends it without a word. Starting,
+    saving, evaluating, compiling and exporting have ten times as long between signs of life. None = never."""
     tensorboard: bool = False
     """Also write TensorBoard event files (``pip install 'raekit[train]'``)."""
 
