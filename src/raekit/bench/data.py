@@ -32,7 +32,7 @@ from raekit.data.cache import TensorCache
 from raekit.data.dataset import DataConfig, build_dataset
 from raekit.data.loader import Loader
 from raekit.data.readahead import in_order
-from raekit.data.storage import Precision
+from raekit.data.storage import StoredPrecision
 from raekit.data.tar import TarWriter
 from raekit.errors import UserError
 from raekit.training.meter import Meter
@@ -110,7 +110,7 @@ class DataReport:
         return asdict(self)
 
 
-def bench_data(task: DataTask, precisions: Sequence[Precision] = ("fp32", "bf16", "int8")) -> list[DataReport]:
+def bench_data(task: DataTask, precisions: Sequence[StoredPrecision] = ("fp32", "bf16", "int8")) -> list[DataReport]:
     """Time every kind of storage, one after the other."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -166,7 +166,7 @@ def _rows(cache: TensorCache, task: DataTask) -> Iterator[Any]:
     return in_order(lambda rows: cache.read(rows)["latent"].float(), parts, task.threads, ahead=4)
 
 
-def _cache_of(root: Path, precision: Precision, num_rows: int) -> TensorCache:
+def _cache_of(root: Path, precision: StoredPrecision, num_rows: int) -> TensorCache:
     cache = TensorCache(root / "cache", {"bench": "data"}, num_rows, 128, precision)
     generator = torch.Generator().manual_seed(0)
     with cache.filling() as write:

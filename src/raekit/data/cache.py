@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from raekit.data import storage
-from raekit.data.storage import Precision
+from raekit.data.storage import StoredPrecision
 from raekit.errors import UserError
 from raekit.files import write_atomically
 from raekit.liveness import sign_of_life
@@ -61,7 +61,7 @@ class TensorCache:
         key: Mapping[str, Any],
         num_rows: int,
         rows_per_chunk: int = 1024,
-        precision: Precision = "fp32",
+        precision: StoredPrecision = "fp32",
         channel: int = 1,
     ) -> None:
         record = {"key": dict(key), "num_rows": num_rows, "rows_per_chunk": rows_per_chunk, "precision": precision}

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Precision = Literal["fp32", "bf16", "int8"]
+StoredPrecision = Literal["fp32", "bf16", "int8"]
 
 BYTES = {"fp32": 4, "bf16": 2, "int8": 1}
 """Of a number; the scales of int8 come on top, four bytes for each channel of a row."""
@@ -25,7 +25,7 @@ STEPS = 127
 """Levels of int8 on each side of zero; -128 is not used."""
 
 
-def pack(name: str, value: Tensor, precision: Precision, channel: int) -> dict[str, Tensor]:
+def pack(name: str, value: Tensor, precision: StoredPrecision, channel: int) -> dict[str, Tensor]:
     """What is stored of some rows.
 
     Args:

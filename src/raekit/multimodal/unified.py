@@ -39,7 +39,7 @@ DIFFUSION_WEIGHT = 2.0
 """Weight of the diffusion loss beside the cross entropy (Scale-RAE's released code)."""
 
 
-class Drawing(Denoiser, Protocol):
+class Drawer(Denoiser, Protocol):
     """What this needs of a generator: :class:`~raekit.generate.ImageGenerator` has it."""
 
     config: Any
@@ -82,7 +82,7 @@ class UnifiedModel:
         self.modules: dict[str, nn.Module] = {"backbone": backbone, "conditioner": conditioner}
 
     @classmethod
-    def of(cls, generator: Drawing, tower: RepresentationEncoder | None = None) -> Self:
+    def of(cls, generator: Drawer, tower: RepresentationEncoder | None = None) -> Self:
         """The same parts as ``generator``'s, to be trained together or asked.
 
         Raises:

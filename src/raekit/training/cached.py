@@ -31,7 +31,7 @@ from raekit.data.fingerprint import fingerprint_of
 from raekit.data.quarantine import Quarantine
 from raekit.data.readahead import in_order
 from raekit.data.sample import Pixels, Sample
-from raekit.data.storage import Precision
+from raekit.data.storage import StoredPrecision
 from raekit.data.transforms import CHANCE_CROPS, to_float
 from raekit.device import ON_HOST
 from raekit.errors import UserError
@@ -79,8 +79,8 @@ class CacheSettings:
     """
 
     folder: Path
-    precision: Precision = "fp32"
-    text_precision: Precision = "bf16"
+    precision: StoredPrecision = "fp32"
+    text_precision: StoredPrecision = "bf16"
     is_verified: bool = True
 
 

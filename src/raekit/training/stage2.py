@@ -34,7 +34,7 @@ from raekit.conditioning.prompt import PromptConditioner
 from raekit.config import Config, component
 from raekit.data.dataset import DataConfig, Dataset, build_dataset
 from raekit.data.loader import Batch, Loader
-from raekit.data.storage import Precision
+from raekit.data.storage import StoredPrecision
 from raekit.errors import UserError
 from raekit.generate import TextToImage, build_generator
 from raekit.generator_files import GeneratorConfig
@@ -119,9 +119,9 @@ class Stage2(Stage):
         """Prompts (or labels) of the sheets, always with the same noise."""
         cache: Path | None = None
         """Folder for latents and text features computed once; None = compute them at every step."""
-        cache_precision: Precision = "fp32"
+        cache_precision: StoredPrecision = "fp32"
         """Of latents on disk: fp32, bf16, or int8 with a scale for each channel of each picture (about 0.7 % error)."""
-        cache_text_precision: Precision = "bf16"
+        cache_text_precision: StoredPrecision = "bf16"
         """Of text features on disk."""
         is_cache_verified: bool = True
         """Compare every file of the cache with its checksum at the start; leave it out where they are terabytes."""

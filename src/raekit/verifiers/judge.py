@@ -16,7 +16,7 @@ from torch import Tensor
 
 from raekit import config as recipes
 from raekit.errors import UserError
-from raekit.multimodal.unified import BUNDLED, Drawing, UnifiedModel
+from raekit.multimodal.unified import BUNDLED, Drawer, UnifiedModel
 from raekit.registry import nearest_hint
 from raekit.verifiers import VERIFIERS
 from raekit.verifiers.base import LatentVerifier, LatentVerifierConfig, Verdict, Verifier, VerifierConfig
@@ -29,7 +29,7 @@ VerifierChoice = str | Mapping[str, Any] | VerifierConfig | Verifier | PixelScor
 model that judges), its settings, a verifier that is at hand, or a function of pixels."""
 
 
-class Renders(Drawing, Protocol):
+class Renders(Drawer, Protocol):
     """What this needs of a generator."""
 
     device: torch.device
@@ -38,7 +38,7 @@ class Renders(Drawing, Protocol):
         """Images ``[B,3,S,S]`` in [0, 1] on the CPU, of latents ``[B,C,h,w]``."""
         ...
 
-    def neighbour(self, path: str) -> Drawing:
+    def neighbour(self, path: str) -> Drawer:
         """Another generator, in the same latent space."""
         ...
 

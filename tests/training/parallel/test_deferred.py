@@ -11,7 +11,7 @@ import two_ranks
 from raekit import distributed
 from raekit.backbones.dit_dh import DiTDH
 from raekit.conditioning.base import Cond
-from raekit.training.parallel.deferred import Deferred, Drawing
+from raekit.training.parallel.deferred import Deferred, DeferredDraws
 from raekit.training.parallel.placement import shard
 from raekit.training.parallel.sharding import whole
 
@@ -61,7 +61,7 @@ def test_what_is_given_afterwards_is_not_drawn() -> None:
 def test_a_draw_that_is_left_out_leaves_the_generator_alone() -> None:
     before = torch.get_rng_state()
     for is_drawn in (False, True):
-        with Drawing(is_drawn):
+        with DeferredDraws(is_drawn):
             torch.nn.init.normal_(torch.empty(3, device="meta"))
             torch.empty(2, 2, device="meta").uniform_()
         assert torch.equal(torch.get_rng_state(), before) != is_drawn

@@ -25,7 +25,7 @@ RANDOM = (Tensor.uniform_, Tensor.normal_)
 M = TypeVar("M", bound=nn.Module)
 
 
-class Drawing(TorchFunctionMode):
+class DeferredDraws(TorchFunctionMode):
     """Draws into outlines, pieces and accelerators take the CPU's numbers, as draws into whole tensors there do.
 
     Args:
@@ -89,10 +89,10 @@ class Deferred(Generic[M]):
 
     def build(self, build: Callable[[], M]) -> M:
         """The outline; the generator is afterwards where an ordinary build leaves it."""
-        with Drawing() as drawing, torch.device("meta"):
+        with DeferredDraws() as drawing, torch.device("meta"):
             network = build()
         end = torch.get_rng_state()
-        with Drawing() as again, torch.no_grad():
+        with DeferredDraws() as again, torch.no_grad():
             self._initialise(network)
         self._start = drawing.states[-len(again.states)] if again.states else end
         torch.set_rng_state(end)
@@ -110,6 +110,6 @@ class Deferred(Generic[M]):
         network.to_empty(device=device)
         now = torch.get_rng_state()
         torch.set_rng_state(self._start)
-        with Drawing(is_drawn), torch.no_grad():
+        with DeferredDraws(is_drawn), torch.no_grad():
             self._initialise(network)
         torch.set_rng_state(now)

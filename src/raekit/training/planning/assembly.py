@@ -22,8 +22,7 @@ from raekit.training.parallel.placement import parts_to_cut
 from raekit.training.planning.latent_outline import latent_of
 from raekit.training.planning.pieces import count
 from raekit.training.planning.plan import outline_backbone, outline_condition, outline_reader
-
-Rows = list[tuple[str, str]]
+from raekit.training.planning.work import Rows
 
 
 def assemble(config: Any) -> dict[str, nn.Module]:

@@ -27,10 +27,8 @@ from raekit.training.planning.memory import (
     trained_weights,
 )
 from raekit.training.planning.traffic import Traffic, traffic
-from raekit.training.planning.work import Checkpointing, Part
+from raekit.training.planning.work import Checkpointing, Part, Rows
 from raekit.training.stage import TrainConfig
-
-Rows = list[tuple[str, str]]
 
 GIGA = 1e9
 

@@ -27,11 +27,11 @@ from raekit.training.planning import plan
 from raekit.training.planning.latent_outline import latent_of
 from raekit.training.planning.machines import Machine
 from raekit.training.planning.memory import arithmetic_of
+from raekit.training.planning.work import Rows
 
 if TYPE_CHECKING:
     from raekit.training.stage2 import Stage2
 
-Rows = list[tuple[str, str]]
 
 USUAL = Machine("h100")
 """What encoding is reckoned with where no GPU is named."""

@@ -1,6 +1,6 @@
 """The latent space of a stage-2 recipe, as far as a generator cares, whether it is there yet or not.
 
-In: the recipe's ``latent_space`` directory and its ``autoencoder`` block. Out: :class:`Latent`. With the block nothing
+In: the recipe's ``latent_space`` directory and its ``autoencoder`` block. Out: :class:`LatentOutline`. With it nothing
 is loaded: shapes are known, the encoder is built on the meta device. Without it the directory is read.
 """
 
@@ -37,7 +37,7 @@ VAE_WIDTHS = (128, 256, 512, 512)
 
 
 @dataclass(frozen=True)
-class Latent:
+class LatentOutline:
     """A latent space.
 
     Attributes:
@@ -70,7 +70,7 @@ def encoding_work(encoder: nn.Module, image_size: int) -> Work:
     return with_pieces(work, encoder)
 
 
-def latent_of(config: Stage2.Config) -> Latent:
+def latent_of(config: Stage2.Config) -> LatentOutline:
     """The latent space of a recipe.
 
     Raises:
@@ -107,7 +107,7 @@ def check_shape(config: Stage2.Config, found: tuple[int, ...]) -> None:
         )
 
 
-def outline(config: Any) -> Latent:
+def outline(config: Any) -> LatentOutline:
     """What an ``autoencoder`` block comes to, without weights.
 
     Raises:
@@ -125,7 +125,7 @@ def outline(config: Any) -> Latent:
     settings = PUBLISHED_VAES[config.model]
     side = config.input_size // (2 ** (len(VAE_WIDTHS) - 1) * config.patch_size)
     shape = (settings["latent_channels"] * config.patch_size**2, side, side)
-    return Latent(
+    return LatentOutline(
         f"VAE of {config.model}",
         shape,
         config.input_size,
@@ -134,15 +134,17 @@ def outline(config: Any) -> Latent:
     )
 
 
-def _of(model: Autoencoder) -> Latent:
+def _of(model: Autoencoder) -> LatentOutline:
     """Of a latent space at hand."""
     if isinstance(model, RAE):
         encoder = model.encoder
         kind = f"RAE on {encoder.config.path or encoder.config.hub_id}"
         weight_bytes = BF16 if encoder.config.precision == "bf16" else FP32
-        return Latent(kind, model.shape, encoder.input_size, encoder, weight_bytes)
+        return LatentOutline(kind, model.shape, encoder.input_size, encoder, weight_bytes)
     network = getattr(model, "network", model)
-    return Latent(str(model.config.name), model.shape, model.output_size, getattr(network, "encoder", None), FP32)
+    return LatentOutline(
+        str(model.config.name), model.shape, model.output_size, getattr(network, "encoder", None), FP32
+    )
 
 
 def _vae_encoder(settings: dict[str, Any]) -> nn.Module | None:

@@ -29,13 +29,12 @@ from raekit.samplers.guidance import check_guidance
 from raekit.training.planning.latent_outline import latent_of, outline
 from raekit.training.planning.pieces import count, with_pieces
 from raekit.training.planning.stage1_outline import timetable
-from raekit.training.planning.work import BF16, FP32, Part, Work, work_of
+from raekit.training.planning.work import BF16, FP32, Part, Rows, Work, work_of
 from raekit.transport.objective import FlowMatching
 
 if TYPE_CHECKING:
     from raekit.training.stage2 import Stage2
 
-Rows = list[tuple[str, str]]
 LatentShape = tuple[int, int, int]
 
 FROZEN_BY_ADAPTERS = ("backbone", "conditioner", "language_model", "queries")

@@ -24,12 +24,10 @@ from raekit.losses.discriminator import Discriminator
 from raekit.losses.perceptual import LPIPS
 from raekit.training.optim import OptimConfig, lr_factor
 from raekit.training.planning.memory import MOMENTS
-from raekit.training.planning.work import BF16, FP32
+from raekit.training.planning.work import BF16, FP32, Rows
 
 if TYPE_CHECKING:
     from raekit.training.stage1 import Stage1
-
-Rows = list[tuple[str, str]]
 
 
 def describe(config: Stage1.Config, model: Trainable) -> Rows:

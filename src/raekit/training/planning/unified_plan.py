@@ -16,12 +16,10 @@ from raekit.data.mixture import domain_names
 from raekit.encoders import ENCODERS
 from raekit.training.planning import plan
 from raekit.training.planning.latent_outline import encoding_work, latent_of
-from raekit.training.planning.work import BF16, FP32, Part
+from raekit.training.planning.work import BF16, FP32, Part, Rows
 
 if TYPE_CHECKING:
     from raekit.training.unified import Unified
-
-Rows = list[tuple[str, str]]
 
 
 def describe(config: Unified.Config) -> Rows:

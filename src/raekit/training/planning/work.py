@@ -21,6 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 FP32, BF16 = 4, 2
 """Bytes of a number."""
 
+Rows = list[tuple[str, str]]
+"""What ``raekit explain`` prints: names, and what was found out."""
+
 Call = Callable[[Any, int], Tensor]
 """A forward pass of a network on a batch of so many images."""
 
