@@ -57,6 +57,8 @@ SIZES = "sizes.json"
 _ASKING_THREADS = 16
 """Servers asked, or ends of files read, at once for a fingerprint: nearly all of it is waiting."""
 
+MOST_FETCHES = 20
+"""Times that a copy is fetched which another thread or process drops, to make room, before it is open."""
 MIN_OPEN = 8
 """Shards held open at least; more where the lanes and the buffer need them."""
 
@@ -263,14 +265,20 @@ class StreamedShards(Source):
         return self._opened(address)
 
     def _opened(self, address: str) -> OpenShard:
-        """Raises :class:`_Broken`, or OSError where a disk fails."""
-        path = self._files.fetch(address)
-        try:
-            return OpenShard(path)
-        except (FileNotFoundError, UserError) as error:
-            if not path.is_file():  # another process made room just now, or it was never there
-                return OpenShard(self._files.fetch(address))
-            raise _Broken(str(error)) from None
+        """Raises :class:`_Broken`, OSError where a disk fails, or UserError where a file is not there, or not for long."""
+        for _ in range(MOST_FETCHES):
+            path = self._files.fetch(address)
+            try:
+                return OpenShard(path)
+            except (FileNotFoundError, UserError) as error:
+                if path.is_file():
+                    raise _Broken(str(error)) from None
+                if not is_remote(address):
+                    raise
+        raise UserError(
+            f"cache_gigabytes: {self.config.cache_gigabytes:g}: the copy of {address} was dropped {MOST_FETCHES} times "
+            "before it could be opened, to make room for those that are fetched beside it; give the copies more room"
+        )
 
 
 class _Broken(Exception):
