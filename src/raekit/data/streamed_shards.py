@@ -265,7 +265,7 @@ class StreamedShards(Source):
         return self._opened(address)
 
     def _opened(self, address: str) -> OpenShard:
-        """Raises :class:`_Broken`, OSError where a disk fails, or UserError where a file is not there, or not for long."""
+        """Raises :class:`_Broken`; OSError where a disk fails; UserError where a file is not there, or not for long."""
         for _ in range(MOST_FETCHES):
             path = self._files.fetch(address)
             try:
