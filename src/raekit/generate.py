@@ -52,7 +52,7 @@ class ImageGenerator(ABC):
         config: what it is made of.
         latent_space: an autoencoder, already loaded.
         device: where everything is put.
-        precision: arithmetic of the backbone's matrix products; weights and latents stay fp32.
+        precision: arithmetic of matrix products, a trained language model's too; weights and latents stay fp32.
 
     Attributes:
         modules: the parts with weights of their own, by name: ``backbone`` and ``conditioner``.
@@ -73,10 +73,10 @@ class ImageGenerator(ABC):
         build: Callable[..., Backbone] = BACKBONES.build,
         build_conditioner: Callable[..., Conditioner] = CONDITIONERS.build,
     ) -> None:
-        self.config, self.latent_space = config, latent_space
-        self.device, self.precision = torch.device(device), precision
+        self.config, self.latent_space, self.device = config, latent_space, torch.device(device)
         rows, columns = (side // config.backbone.patch_size for side in latent_space.shape[1:])
         self.conditioner = build_conditioner(config.condition, num_tokens=rows * columns)
+        self.precision = self.conditioner.precision = precision
         self.backbone = build(config.backbone, latent_shape=latent_space.shape, cond_width=self.conditioner.width)
         # A condition that does not fit is known by its null, before anything is trained or drawn.
         self.backbone.condition(torch.zeros(1, self.conditioner.width), self.conditioner.null(1))

@@ -160,6 +160,19 @@ def test_bf16_autocast_keeps_gradients_and_values() -> None:
     assert torch.isfinite(conditioner.queries.grad).all()
 
 
+@pytest.mark.parametrize("is_llm_trained", [True, False])
+def test_a_trained_model_multiplies_as_its_generator_does(is_llm_trained: bool) -> None:
+    conditioner = build(is_llm_trained=is_llm_trained)
+    exact = conditioner(["a dog"]).tokens
+    conditioner.precision = "bf16"
+    with torch.no_grad():
+        found = conditioner(["a dog"]).tokens
+    assert exact is not None and found is not None and found.dtype == torch.float32
+    # Held in fp32, a frozen one computes in it.
+    assert torch.equal(found, exact) != is_llm_trained
+    torch.testing.assert_close(found, exact, rtol=0.05, atol=0.05)
+
+
 def test_labels_and_bare_strings_are_refused() -> None:
     with pytest.raises(UserError, match="text prompts, not class labels"):
         build()(torch.tensor([1]))

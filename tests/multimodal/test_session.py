@@ -32,6 +32,18 @@ def test_shared_and_padded_rows_have_the_states_of_single_ones(is_llm_trained: b
         torch.testing.assert_close(found[-len(whole) :], whole, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("is_llm_trained", "is_rounded"), [(True, True), (False, False)])
+def test_what_a_trained_model_reads_is_multiplied_as_its_generator_multiplies(
+    is_llm_trained: bool, is_rounded: bool
+) -> None:
+    own = conditioner(is_llm_trained=is_llm_trained)
+    exact = begin(own, ROWS, SHOWN)[1]
+    own.precision = "bf16"
+    found = begin(own, ROWS, SHOWN)[1]
+    assert found.dtype == torch.float32 and torch.equal(found, exact) != is_rounded
+    torch.testing.assert_close(found, exact, rtol=0.05, atol=0.05)
+
+
 def test_rows_with_nothing_in_common() -> None:
     own = conditioner()
     rows = [[8, 1], [1, 2, 3]]

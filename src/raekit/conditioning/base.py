@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raekit.device import Precision
+
 
 @dataclass(frozen=True)
 class Cond:
@@ -101,10 +103,14 @@ class Conditioner(nn.Module, ABC):
     """Prompts or labels to :class:`Cond`; owns the null condition and the dropout towards it.
 
     Subclasses declare ``dropout`` (probability in [0, 1], training only) and ``width`` (``Z`` of their ``Cond``).
+
+    Attributes:
+        precision: of the products of a language model whose weights are held in fp32; a generator sets its own.
     """
 
     dropout: float
     width: int
+    precision: Precision = "fp32"
 
     @property
     @abstractmethod

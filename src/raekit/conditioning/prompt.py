@@ -19,6 +19,7 @@ import logging
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from raekit import config as recipes
 from raekit.conditioning.adapters import Adapters, AdaptersConfig, merge
 from raekit.conditioning.base import Cond, Conditioner
 from raekit.conditioning.language_model import FINGERPRINT_BYTES, fingerprint, language_model_width, load_language_model
-from raekit.device import Precision, pick_device, pick_precision, sent
+from raekit.device import Precision, autocast, pick_device, pick_precision, sent
 from raekit.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -146,6 +147,10 @@ class PromptConditioner(Conditioner):
         model: nn.Module = self._loaded()[0]
         return model
 
+    def arithmetic(self) -> AbstractContextManager[object]:
+        """How the language model multiplies: a trained one is held in fp32, a frozen one in what it computes in."""
+        return autocast(self.precision, self.fingerprint.device) if self.config.is_llm_trained else nullcontext()
+
     @torch.no_grad()
     def absorb(self, settings: AdaptersConfig, tensors: Mapping[str, Tensor]) -> None:
         """Make what a frozen language model learned beside itself a part of this trained one's weights.
@@ -166,7 +171,9 @@ class PromptConditioner(Conditioner):
         """
         if isinstance(prompts, Tensor):
             raise UserError("condition: this model takes text prompts, not class labels")
-        return self.connect(self.features(prompts))
+        with self.arithmetic():
+            features = self.features(prompts)
+        return self.connect(features)
 
     def check(self, prompts: Sequence[str]) -> None:
         """Say now of prompts that are read much later what reading them would say: how much of a long one is left out.

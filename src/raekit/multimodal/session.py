@@ -56,13 +56,14 @@ class Session:
                 f"prompt: with its pictures {self.mask.shape[1]} tokens long, and this language model reads "
                 f"{self.conditioner.max_length}; say it more briefly, or with fewer pictures"
             )
-        states: Tensor = self.conditioner.reader(
-            inputs_embeds=embeds,
-            attention_mask=self.mask,
-            position_ids=(self.mask.cumsum(1) - 1).clamp(min=0)[:, -added:],
-            past_key_values=self.cache,
-            use_cache=True,
-        ).last_hidden_state
+        with self.conditioner.arithmetic():
+            states: Tensor = self.conditioner.reader(
+                inputs_embeds=embeds,
+                attention_mask=self.mask,
+                position_ids=(self.mask.cumsum(1) - 1).clamp(min=0)[:, -added:],
+                past_key_values=self.cache,
+                use_cache=True,
+            ).last_hidden_state
         return states
 
     def repeat(self, count: int) -> None:

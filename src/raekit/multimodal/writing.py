@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from raekit.device import keeping_casts
 from raekit.multimodal.session import begin
 
 if TYPE_CHECKING:
@@ -63,17 +64,18 @@ def write(
     """
     choose = choose or likeliest
     ends = torch.tensor([conditioner.chat.turn_end] if stop is None else list(stop), device=conditioner.queries.device)
-    session, states = begin(conditioner, rows, shown)
     is_open = torch.ones(len(rows), dtype=torch.bool, device=ends.device)
     steps: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
-    while True:
-        logits = conditioner.logits(states[:, -1])
-        taken = choose(logits)
-        steps.append((taken, logits.gather(1, taken[:, None])[:, 0], self_certainty(logits), is_open))
-        is_open = is_open & ~torch.isin(taken, ends)
-        if len(steps) == max_tokens or not bool(is_open.any()):
-            break
-        states = session.read(conditioner.embed(taken[:, None]))
+    with keeping_casts(ends.device):
+        session, states = begin(conditioner, rows, shown)
+        while True:
+            logits = conditioner.logits(states[:, -1])
+            taken = choose(logits)
+            steps.append((taken, logits.gather(1, taken[:, None])[:, 0], self_certainty(logits), is_open))
+            is_open = is_open & ~torch.isin(taken, ends)
+            if len(steps) == max_tokens or not bool(is_open.any()):
+                break
+            states = session.read(conditioner.embed(taken[:, None]))
     taken, logits, confidence, was_open = (torch.stack(values, dim=1) for values in zip(*steps, strict=True))
     ids = [row[kept].tolist() for row, kept in zip(taken, was_open, strict=True)]
     return Written(ids, logits * was_open, confidence * was_open)
